@@ -1,0 +1,122 @@
+"""The process that holds one artifact: loads it, then sleeps on its standard input until told to run.
+
+It is run by its path, not imported, so that it needs neither torch nor Secateur for ONNX and starts in a fraction of a
+second. It speaks lines of JSON: ``{"window": runs}`` is answered by ``{"ms": [...]}``, ``{"peak": true}`` by
+``{"bytes": n}``; when its standard input closes, it ends. Spinning is off: a thread pool that spins after its turn
+would disturb the next artifact's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def open_onnxruntime(spec: dict[str, Any], arrays: dict[str, Any]) -> Callable[[], Any]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = spec["threads"]
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    mark_empty()
+    session = ort.InferenceSession(spec["path"], options, providers=["CPUExecutionProvider"])
+    feed = {value.name: arrays[value.name] for value in session.get_inputs()}
+    fixed = [v.shape[0] for v in session.get_inputs() if v.shape and isinstance(v.shape[0], int)]
+    if fixed and fixed[0] != spec["batch"]:
+        raise ValueError(f"takes a batch of {fixed[0]} only; {spec['batch']} was asked")
+    return lambda: session.run(None, feed)
+
+
+def open_torch(spec: dict[str, Any], arrays: dict[str, Any]) -> Callable[[], Any]:
+    sys.path.append(spec["packages"])
+    import torch
+
+    from secateur.deploy import load_pt2
+
+    torch.set_num_threads(spec["threads"])
+    mark_empty()
+    module = load_pt2(spec["path"]).program.module(check_guards=False)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    args, kwargs = ((), tensors) if spec["form"] == "dict" else (tuple(tensors.values()), {})
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return module(*args, **kwargs)
+
+    return run
+
+
+OPENERS = {"onnxruntime": open_onnxruntime, "torch": open_torch}
+_empty_bytes = 0
+
+
+def mark_empty() -> None:
+    """Remembers the memory of the runtime without an artifact, and lets the peak start anew from there."""
+    global _empty_bytes
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass  # the peak then includes that of loading the runtime
+    _empty_bytes = status_bytes("VmRSS")
+
+
+def status_bytes(key: str) -> int:
+    """A line of ``/proc/self/status`` in bytes, 0 where there is none."""
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith(key + ":"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def serve(spec: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
+    if spec["cores"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, spec["cores"])
+    with np.load(spec["inputs"], allow_pickle=False) as stored:
+        arrays = {name: stored[f"a{index}"] for index, name in enumerate(spec["names"])}
+    run = OPENERS[spec["runtime"]](spec, arrays)
+    run()
+    reply({"ready": True})
+    clock = time.perf_counter_ns
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "window" in command:
+            times = []
+            for _ in range(command["window"]):
+                start = clock()
+                run()
+                times.append((clock() - start) / 1e6)
+            reply({"ms": times})
+        else:
+            reply({"bytes": max(0, status_bytes("VmHWM") - _empty_bytes)})
+
+
+def main() -> int:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
+    try:
+        serve(json.loads(sys.argv[1]), lambda answer: print(json.dumps(answer), file=answers, flush=True))
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 1
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

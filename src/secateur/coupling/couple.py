@@ -1,0 +1,164 @@
+"""Walks a traced program once, lets the operator table label every axis, and solves.
+
+The outcome, :class:`Coupling`, answers the two questions of surgery: which positions of any axis live for a
+given choice of atoms, and what a rewrite needs to know of a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from secateur.coupling.facts import Axes, Axis, Facts, Mixing
+from secateur.coupling.rules import RULES, Rule, elementwise, lock
+from secateur.coupling.solve import Monomial, Solution, solve
+from secateur.coupling.values import Arguments, Value
+from secateur.graph import Graph, fetch, op_name, shape_of
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Labels of every value of a program, and what they solve to.
+
+    Args:
+        values: for each node a :class:`Value`, a list of them for several outputs, or None for numbers.
+        facts: what the rules stated.
+        solution: classes, monomials and reasons.
+    """
+
+    values: Mapping[fx.Node, Any]
+    facts: Facts
+    solution: Solution
+
+    def classes(self, axis: Axis) -> np.ndarray:
+        """int64 ``[n]``: the class of each position, 0 where it is pinned."""
+        return self.solution.class_of[axis]
+
+    @cached_property
+    def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Product classes, their atoms end to end, and where each one's atoms start."""
+        items = sorted(self.solution.monomials.items())
+        atoms = [a for _, m in items for a in m]
+        starts = np.cumsum([0, *(len(m) for _, m in items)])[:-1]
+        return np.array([c for c, _ in items], dtype=np.int64), np.array(atoms, dtype=np.int64), starts
+
+    def alive(self, dead_atoms: np.ndarray) -> np.ndarray:
+        """bool ``[labels]``: which classes live when these atoms are removed."""
+        alive = np.ones(self.facts.size, dtype=bool)
+        alive[dead_atoms] = False
+        products, atoms, starts = self._flat
+        if len(products):
+            alive[products] = np.logical_and.reduceat(alive[atoms], starts)
+        alive[0] = True
+        return alive
+
+    def keep(self, axis: Axis, alive: np.ndarray) -> np.ndarray:
+        """bool ``[n]``: which positions of an axis live."""
+        return alive[self.solution.class_of[axis]]
+
+    def monomial(self, label_class: int) -> Monomial:
+        """Atoms that must all live for a class to live."""
+        return self.solution.monomial(int(label_class))
+
+    @cached_property
+    def mixings(self) -> Mapping[fx.Node, list[Mixing]]:
+        """Contractions and reductions by node."""
+        found: dict[fx.Node, list[Mixing]] = {}
+        for mixing in self.facts.mixings:
+            found.setdefault(mixing.node, []).append(mixing)
+        return found
+
+    @cached_property
+    def state_axes(self) -> Mapping[str, Axes]:
+        """The axes of every parameter, buffer and constant, by name."""
+        return {
+            str(node.target): value.axes
+            for node, value in self.values.items()
+            if node.op == "get_attr" and isinstance(value, Value)
+        }
+
+
+def couple(graph: Graph, rules: Mapping[str, Rule] | None = None) -> Coupling:
+    """Labels and solves a traced program.
+
+    Args:
+        graph: the program.
+        rules: further or other rules by operator name (``"namespace::name"``), over the built-in table.
+    """
+    table = {**RULES, **(rules or {})}
+    facts = Facts()
+    values: dict[fx.Node, Any] = {}
+    tensors: dict[int, Axes] = {}
+    for node in graph.module.graph.nodes:
+        facts.node = node
+        values[node] = _visit(graph, node, facts, values, tensors, table)
+    facts.node = None
+    return Coupling(values, facts, solve(facts))
+
+
+def _visit(
+    graph: Graph,
+    node: fx.Node,
+    facts: Facts,
+    values: dict[fx.Node, Any],
+    tensors: dict[int, Axes],
+    table: Mapping[str, Rule],
+) -> Any:
+    if node.op == "placeholder":
+        if not isinstance(node.meta.get("val"), Tensor):
+            return None
+        shape = shape_of(node)
+        return Value(tuple(facts.pinned(n) for n in shape), shape, node)
+    if node.op == "get_attr":
+        tensor = fetch(graph.module, str(node.target))
+        if not isinstance(tensor, Tensor):
+            return None
+        shape = tuple(tensor.shape)
+        if id(tensor) not in tensors:  # tied parameters share their axes
+            tensors[id(tensor)] = tuple(facts.fresh(n) for n in shape)
+        return Value(tensors[id(tensor)], shape, node)
+    if node.op == "output":
+        for leaf in node.all_input_nodes:
+            _pin_all(facts, values.get(leaf), "it is an output of the model")
+        return None
+    if node.op != "call_function":
+        raise AssertionError(f"unexpected node {node.format_node()}")
+    if op_name(node) == "getitem" and isinstance(values.get(node.args[0]), list):  # type: ignore[arg-type]
+        return values[node.args[0]][node.args[1]]  # type: ignore[index]
+    if not isinstance(node.meta.get("val"), (Tensor, tuple, list)):
+        return None  # arithmetic on symbolic sizes
+    arguments = Arguments(node, values)
+    rule = table.get(op_name(node))
+    if rule is None:
+        tagged = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
+        rule = elementwise if tagged else lock
+        if rule is lock:
+            facts.unknown.append(node)
+    return _wrap(node, rule(facts, arguments), arguments)
+
+
+def _wrap(node: fx.Node, result: Axes | list[Axes], arguments: Arguments) -> Any:
+    """Rules' axes as values, checked against the shapes that the exporter saw."""
+    shapes = arguments.outputs
+    several = isinstance(node.meta["val"], (tuple, list))
+    axes = result if isinstance(result, list) else [result]
+    out = []
+    for one, shape in zip(axes, shapes, strict=True):
+        if tuple(len(a) for a in one) != shape:
+            sizes = tuple(len(a) for a in one)
+            raise AssertionError(f"the rule of {node.target} gave sizes {sizes} for shape {shape} at {node.name}")
+        out.append(Value(tuple(one), shape, node))
+    return out if several else out[0]
+
+
+def _pin_all(facts: Facts, value: Any, reason: str) -> None:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Value):
+            for axis in item.axes:
+                facts.pin(axis, reason)

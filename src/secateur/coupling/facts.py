@@ -1,0 +1,288 @@
+"""Labels and the facts that operator rules state about them.
+
+Every axis of every value carries an int64 array with one label for each position; label 0 is pinned.
+Arrays are shared objects: a pointwise operator hands its operand's arrays on. Rules state three kinds
+of facts, each with the node it came from: two axes are equal position by position, an axis is pinned
+for a reason, and a product ``P[i, j, ...]`` lives where all of its factors live.
+
+Suffixes: an ``Axis`` of size n is ``[n]``; a product over factors ``[n1], [n2], ...`` is ``[n1 * n2 * ...]``,
+row-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from torch import fx
+
+Axis = np.ndarray
+"""int64 ``[n]``: the label of each position of an axis."""
+
+Axes = tuple[Axis, ...]
+"""The axes of one tensor."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Why positions cannot be removed."""
+
+    labels: Axis
+    reason: str
+    node: fx.Node | None
+
+
+@dataclass(frozen=True)
+class Product:
+    """``keep(whole[i, j, ...]) = keep(factors[0][i]) and keep(factors[1][j]) and ...``."""
+
+    whole: Axis
+    factors: tuple[Axis, ...]
+    node: fx.Node | None
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """An operator reads across an axis: a contraction (mask and go on) or a norm, softmax or mean (restrict)."""
+
+    node: fx.Node
+    argument: str
+    axis: int
+    labels: Axis
+    restricts: bool
+
+
+@dataclass
+class Facts:
+    """What the rules have stated so far; the one mutable object of this room.
+
+    ``notes`` keeps axes that a rewrite needs later, such as the group axis of a grouped convolution.
+    """
+
+    size: int = 1
+    equal: list[tuple[Axis, Axis]] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    mixings: list[Mixing] = field(default_factory=list)
+    notes: dict[fx.Node, dict[str, Axis]] = field(default_factory=dict)
+    unknown: list[fx.Node] = field(default_factory=list)
+    node: fx.Node | None = None
+    _zeros: dict[int, Axis] = field(default_factory=dict)
+    _factors: dict[int, tuple[Axis, tuple[Axis, ...]]] = field(default_factory=dict)
+    _merged: dict[tuple[int, ...], Axis] = field(default_factory=dict)
+    _parts: dict[tuple[int, int, int], tuple[Axis, Axis]] = field(default_factory=dict)
+
+    # -- making axes ---------------------------------------------------------------------------------
+
+    def fresh(self, n: int) -> Axis:
+        """New labels, free of each other; an axis of size one is pinned."""
+        if n <= 1:
+            return self.pinned(n)
+        axis = np.arange(self.size, self.size + n, dtype=np.int64)
+        self.size += n
+        return axis
+
+    def pinned(self, n: int) -> Axis:
+        """The pinned axis of size ``n``: one shared array for each size."""
+        if n not in self._zeros:
+            self._zeros[n] = np.zeros(n, dtype=np.int64)
+        return self._zeros[n]
+
+    def part(self, axis: Axis, start: int, stop: int) -> Axis:
+        """Positions ``start`` to ``stop`` of an axis: the axis itself for all of it, one object for each part."""
+        start, stop = max(start, 0), min(stop, len(axis))
+        if start == 0 and stop == len(axis):
+            return axis
+        if stop - start <= 1 and not self.is_pinned(axis):
+            return self.pin(axis[start:stop], "the program takes this one position of the axis by itself")
+        if self.is_pinned(axis):
+            return self.pinned(max(stop - start, 0))
+        return self._parts.setdefault((id(axis), start, stop), (axis, axis[start:stop]))[1]
+
+    def is_pinned(self, axis: Axis) -> bool:
+        """Whether an axis is known to be pinned already, before solving."""
+        return axis is self._zeros.get(len(axis)) or not axis.any()
+
+    # -- stating facts -------------------------------------------------------------------------------
+
+    def same(self, *axes: Axis) -> Axis:
+        """States that axes of one size live and die together; returns one of them, a pinned one if any."""
+        first = next((a for a in axes if self.is_pinned(a)), axes[0])
+        for axis in axes:
+            if axis is first:
+                continue
+            if self.is_pinned(first):
+                self.pin(axis, "it meets an axis of fixed size: an input's, a spatial one, or one looked up by index")
+            else:
+                self.equal.append((first, axis))
+        return first
+
+    def pin(self, axis: Axis, reason: str) -> Axis:
+        """Locks an axis; returns the pinned axis of its size."""
+        if not self.is_pinned(axis):
+            self.pins.append(Pin(axis, reason, self.node))
+        return self.pinned(len(axis))
+
+    def contract(self, argument: str, axis: int, labels: Axis, other: Axis | None = None) -> None:
+        """The current node sums over an axis of ``argument``, together with the axis ``other``."""
+        if other is not None:
+            labels = self.same(labels, other)
+        self._mix(argument, axis, labels, restricts=False)
+
+    def reduce(self, argument: str, axis: int, labels: Axis) -> None:
+        """The current node normalises or averages over an axis: removed positions change the rest."""
+        self._mix(argument, axis, labels, restricts=True)
+
+    def _mix(self, argument: str, axis: int, labels: Axis, restricts: bool) -> None:
+        assert self.node is not None
+        if not self.is_pinned(labels):
+            self.mixings.append(Mixing(self.node, argument, axis, labels, restricts))
+
+    def note(self, name: str, axis: Axis) -> None:
+        """Keeps an axis of the current node for its rewrite."""
+        assert self.node is not None
+        self.notes.setdefault(self.node, {})[name] = axis
+
+    # -- products ------------------------------------------------------------------------------------
+
+    def split(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
+        """The factors of an axis, row-major, with sizes whose product is its length.
+
+        Factors that are known are used again, so that splitting what was merged creates nothing.
+        """
+        sizes = tuple(sizes)
+        if len(sizes) == 1:
+            return [axis]
+        if self.is_pinned(axis):
+            return [self.pinned(n) for n in sizes]
+        if 1 in sizes:
+            inner = iter(self.split(axis, [n for n in sizes if n > 1]))
+            return [next(inner) if n > 1 else self.pinned(1) for n in sizes]
+        if id(axis) not in self._factors:
+            factors = tuple(self.fresh(n) for n in sizes)
+            self._record(axis, factors)
+            return list(factors)
+        known = self._factors[id(axis)][1]
+        parts = refine([len(f) for f in known], sizes)
+        if parts is None:  # overlapping factorisations: the solver settles them
+            factors = tuple(self.fresh(n) for n in sizes)
+            self.products.append(Product(axis, factors, self.node))
+            return list(factors)
+        pieces = [p for f, part in zip(known, parts.of_first, strict=True) for p in self.split(f, part)]
+        out, start = [], 0
+        for part in parts.of_second:
+            out.append(self.merge(pieces[start : start + len(part)]))
+            start += len(part)
+        return out
+
+    def merge(self, factors: Sequence[Axis]) -> Axis:
+        """The axis whose positions are the combinations of the factors' positions, row-major."""
+        factors = tuple(f for f in factors if len(f) != 1)
+        if not factors:
+            return self.pinned(1)
+        if len(factors) == 1:
+            return factors[0]
+        if all(self.is_pinned(f) for f in factors):
+            return self.pinned(prod(len(f) for f in factors))
+        factors = tuple(p for f in factors for p in self._factors.get(id(f), (f, (f,)))[1])
+        key = tuple(id(f) for f in factors)
+        if key not in self._merged:
+            free = [i for i, f in enumerate(factors) if not self.is_pinned(f)]
+            sizes = [len(f) for f in factors]
+            if len(free) == 1:
+                whole = broadcast(factors[free[0]], free[0], sizes).reshape(-1).copy()
+                self._factors[id(whole)] = (whole, factors)
+            else:
+                whole = self.fresh(prod(sizes))
+                self._record(whole, factors)
+            self._merged[key] = whole
+        return self._merged[key]
+
+    def _record(self, whole: Axis, factors: tuple[Axis, ...]) -> None:
+        self.products.append(Product(whole, factors, self.node))
+        self._factors[id(whole)] = (whole, factors)
+        self._merged[tuple(id(f) for f in factors)] = whole
+
+    def reshape(self, axes: Axes, source: Sequence[int], target: Sequence[int]) -> Axes:
+        """The axes after a row-major reshape from shape ``source`` to shape ``target``."""
+        out: list[Axis] = [self.pinned(n) for n in target]
+        for ins, outs in segments(source, target):
+            if len(ins) == 1 and len(outs) == 1:
+                out[outs[0]] = axes[ins[0]]
+                continue
+            parts = refine([source[i] for i in ins], [target[o] for o in outs])
+            if parts is None:
+                for i in ins:
+                    self.pin(axes[i], "a reshape regroups it in a way that no smaller size fits")
+                continue
+            pieces = [
+                p for i, part in zip(ins, parts.of_first, strict=True) for p in self.split(axes[i], part)
+            ]
+            start = 0
+            for o, part in zip(outs, parts.of_second, strict=True):
+                out[o] = self.merge(pieces[start : start + len(part)])
+                start += len(part)
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Two factorisations of one length, each cut into the pieces of their common refinement."""
+
+    of_first: list[tuple[int, ...]]
+    of_second: list[tuple[int, ...]]
+
+
+def refine(first: Sequence[int], second: Sequence[int]) -> Refinement | None:
+    """The common refinement of two row-major factorisations of the same length, if there is one."""
+    strides = sorted({*_strides(first), *_strides(second)}, reverse=True)
+    if any(big % small for big, small in zip(strides, strides[1:], strict=False)):
+        return None
+    return Refinement(_pieces(first, strides), _pieces(second, strides))
+
+
+def _strides(sizes: Sequence[int]) -> list[int]:
+    """Row-major strides, the whole length included: ``[2, 3, 4] -> [24, 12, 4, 1]``."""
+    strides = [1]
+    for n in reversed(sizes):
+        strides.append(strides[-1] * n)
+    return strides[::-1]
+
+
+def _pieces(sizes: Sequence[int], strides: Sequence[int]) -> list[tuple[int, ...]]:
+    own = _strides(sizes)
+    out = []
+    for big, small in zip(own, own[1:], strict=False):
+        inside = [s for s in strides if small <= s <= big]
+        out.append(tuple(a // b for a, b in zip(inside, inside[1:], strict=False)) or (1,))
+    return out
+
+
+def segments(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Shortest runs of axes with equal products; axes of size one stand in none."""
+    ins = [i for i, n in enumerate(source) if n != 1]
+    outs = [o for o, n in enumerate(target) if n != 1]
+    found: list[tuple[list[int], list[int]]] = []
+    a = b = 0
+    while a < len(ins) and b < len(outs):
+        left, right = [ins[a]], [outs[b]]
+        m, n = source[ins[a]], target[outs[b]]
+        a, b = a + 1, b + 1
+        while m != n:
+            if m < n:
+                left.append(ins[a])
+                m, a = m * source[ins[a]], a + 1
+            else:
+                right.append(outs[b])
+                n, b = n * target[outs[b]], b + 1
+        found.append((left, right))
+    return found
+
+
+def broadcast(factor: Axis, position: int, sizes: Sequence[int]) -> Axis:
+    """A factor's labels over the whole product, shape ``sizes``."""
+    shape = [1] * len(sizes)
+    shape[position] = sizes[position]
+    return np.broadcast_to(factor.reshape(shape), tuple(sizes))

@@ -1,0 +1,29 @@
+"""The operator table: what each operator of torch's registry says about the labels of its axes.
+
+A rule takes the facts so far and the call's arguments, states facts, and returns the axes of the output, or
+a list of them for several outputs. Operators that are tagged pointwise need no entry. An operator without
+a rule pins all of its inputs, which is always sound, and is reported.
+"""
+
+from collections.abc import Callable, Mapping
+
+from secateur.coupling.facts import Axes, Facts
+from secateur.coupling.rules import contractions, creation, norms, parts, pointwise, shapes, spatial
+from secateur.coupling.values import Arguments
+
+Rule = Callable[[Facts, Arguments], Axes | list[Axes]]
+
+RULES: Mapping[str, Rule] = {
+    **pointwise.TABLE,
+    **contractions.TABLE,
+    **norms.TABLE,
+    **shapes.TABLE,
+    **parts.TABLE,
+    **spatial.TABLE,
+    **creation.TABLE,
+}
+
+lock = shapes.lock
+elementwise = pointwise.pointwise
+
+__all__ = ["RULES", "Rule", "elementwise", "lock"]

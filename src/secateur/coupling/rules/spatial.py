@@ -1,0 +1,92 @@
+"""Pooling, resampling and window operators: batch and channels stay, space is pinned."""
+
+from __future__ import annotations
+
+from secateur.coupling.facts import Axes, Facts
+from secateur.coupling.values import Arguments, Value
+
+_WINDOW = "a window slides over it"
+
+
+def _space(f: Facts, value: Value, first: int) -> None:
+    for axis in value.axes[first:]:
+        f.pin(axis, _WINDOW)
+
+
+def _pool(f: Facts, a: Arguments, rank: int) -> list[Axes]:
+    value: Value = next(v for _, v in a.operands())
+    first = len(value) - rank
+    _space(f, value, first)
+    return [(*value.axes[:first], *(f.pinned(n) for n in shape[first:])) for shape in a.outputs]
+
+
+def pool1d(f: Facts, a: Arguments) -> list[Axes]:
+    """``[..., C, L]``."""
+    return _pool(f, a, 1)
+
+
+def pool2d(f: Facts, a: Arguments) -> list[Axes]:
+    """``[..., C, H, W]``."""
+    return _pool(f, a, 2)
+
+
+def pool3d(f: Facts, a: Arguments) -> list[Axes]:
+    """``[..., C, D, H, W]``."""
+    return _pool(f, a, 3)
+
+
+def grid_sample(f: Facts, a: Arguments) -> Axes:
+    """``input [B, C, H, W]`` sampled at ``grid [B, H', W', 2]``."""
+    _space(f, a.input, 2)
+    for axis in a.grid.axes:
+        f.pin(axis, "it holds coordinates")
+    return (*a.input.axes[:2], *(f.pinned(n) for n in a.shape[2:]))
+
+
+def im2col(f: Facts, a: Arguments) -> Axes:
+    """``[B, C, H, W] -> [B, C x kernel, L]``."""
+    _space(f, a.self, len(a.self) - 2)
+    channel = a.self[-3]
+    return (*a.self.axes[:-3], f.merge([channel, f.pinned(a.shape[-2] // len(channel))]), f.pinned(a.shape[-1]))
+
+
+def col2im(f: Facts, a: Arguments) -> Axes:
+    """``[B, C x kernel, L] -> [B, C, H, W]``: overlapping windows are summed."""
+    channel, kernel = f.split(a.self[-2], (a.shape[-3], len(a.self[-2]) // a.shape[-3]))
+    f.pin(kernel, "its positions are places in a window")
+    f.pin(a.self[-1], _WINDOW)
+    return (*a.self.axes[:-2], channel, *(f.pinned(n) for n in a.shape[-2:]))
+
+
+def unfold(f: Facts, a: Arguments) -> Axes:
+    """``Tensor.unfold``: windows of one axis, with a last axis inside the window."""
+    dim = int(a.dimension) % len(a.self)
+    f.pin(a.self[dim], _WINDOW)
+    axes = list(a.self.axes)
+    axes[dim] = f.pinned(a.shape[dim])
+    return (*axes, f.pinned(a.shape[-1]))
+
+
+TABLE = {
+    **dict.fromkeys(
+        ("aten::max_pool1d", "aten::avg_pool1d", "aten::adaptive_avg_pool1d", "aten::adaptive_max_pool1d",
+         "aten::upsample_linear1d", "aten::upsample_nearest1d", "aten::max_pool1d_with_indices"),
+        pool1d,
+    ),
+    **dict.fromkeys(
+        ("aten::max_pool2d", "aten::avg_pool2d", "aten::adaptive_avg_pool2d", "aten::adaptive_max_pool2d",
+         "aten::max_pool2d_with_indices", "aten::upsample_nearest2d", "aten::upsample_bilinear2d",
+         "aten::upsample_bicubic2d", "aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa",
+         "aten::reflection_pad2d", "aten::replication_pad2d"),
+        pool2d,
+    ),
+    **dict.fromkeys(
+        ("aten::max_pool3d", "aten::avg_pool3d", "aten::adaptive_avg_pool3d", "aten::upsample_trilinear3d",
+         "aten::upsample_nearest3d"),
+        pool3d,
+    ),
+    "aten::grid_sampler": grid_sample,
+    "aten::im2col": im2col,
+    "aten::col2im": col2im,
+    "aten::unfold": unfold,
+}  # fmt: skip

@@ -1,0 +1,86 @@
+"""What a traced model is: one frozen record that every later stage reads.
+
+The program is an ``fx.GraphModule`` over high-level ATen operators, in evaluation mode. Its parameters
+and buffers are the user's own tensors under their original names; no stage writes to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced model.
+
+    Args:
+        module: the program; runs with the user's signature.
+        args: positional example inputs (tensors of batch size ``batch``).
+        kwargs: keyword example inputs.
+        batch: the size of axis 0 in the examples; symbolic in the program if ``dynamic``.
+        dynamic: whether the batch axis stayed symbolic.
+        fingerprint: hash of the structure: operators, parameter names, shapes and types; not of values.
+        folded: parameters whose value was computed once from a parameter-only part of the program, with the
+            names of the parameters it was computed from.
+        aliases: other names of tied parameters, ``{name in the user's model: name in the graph}``.
+        training: names of modules' owners that were in training mode; kept to restore modes.
+    """
+
+    module: fx.GraphModule
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    batch: int
+    dynamic: bool
+    fingerprint: str
+    folded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> list[fx.Node]:
+        """The nodes of the program, in order."""
+        return list(self.module.graph.nodes)
+
+    def tensor(self, name: str) -> Tensor:
+        """The parameter, buffer or constant called ``name``."""
+        return fetch(self.module, name)
+
+    def state_names(self) -> list[str]:
+        """Names of the tensors that the program reads, each once, in order of use."""
+        names = dict.fromkeys(
+            str(n.target)
+            for n in self.module.graph.nodes
+            if n.op == "get_attr" and isinstance(fetch(self.module, str(n.target)), Tensor)
+        )
+        return list(names)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that the program uses (buffers not counted)."""
+        return sum(
+            self.tensor(n).numel()
+            for n in self.state_names()
+            if isinstance(self.tensor(n), torch.nn.Parameter)
+        )
+
+
+def fetch(module: torch.nn.Module, target: str) -> Any:
+    """The attribute of ``module`` at a dotted path."""
+    value: Any = module
+    for part in target.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def hint(value: Any) -> int:
+    """The size in the example inputs of an integer that may be symbolic."""
+    return value if isinstance(value, int) else int(value.node.hint)
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's tensor in the example inputs."""
+    return tuple(hint(s) for s in node.meta["val"].shape)

@@ -1,0 +1,226 @@
+"""From a model and example inputs to a :class:`Graph`, through ``torch.export``.
+
+Axis 0 of every tensor is the batch. It is exported symbolically (a batch of one is widened, since the
+exporter would take it for a constant) and statically where the model's own code fixes it. The user's
+model is left as it was: its training modes are put back, its tensors are only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from secateur.errors import InputError, NotExportable, NotFinite
+from secateur.graph.modes import follow_modes
+from secateur.graph.normalise import drop_assertions, drop_dead, fold_parameters, inline_wrappers, op_name
+from secateur.graph.record import Graph, fetch
+from secateur.task import Inputs
+
+Dynamic = Mapping[str | int, Sequence[int]]
+
+
+def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None = None) -> Graph:
+    """Traces a model in evaluation mode.
+
+    Args:
+        model: any module that ``torch.export`` takes; it is not changed.
+        example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs; axis 0 of every
+            tensor is the batch.
+        dynamic: further axes to keep symbolic, ``{input name or position: axes}``.
+
+    Raises:
+        InputError: the model does not run on these inputs.
+        NotExportable: it runs, but cannot be exported.
+        NotFinite: a parameter holds NaN or infinity.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected a torch.nn.Module; got {type(model).__name__}")
+    _check_finite(model)
+    args, kwargs = split_inputs(example_inputs)
+    small_args, small_kwargs, batch = _two_samples(args, kwargs)
+    with _evaluating(model):
+        try:
+            program = _export(model, small_args, small_kwargs, _dynamic_shapes(small_args, small_kwargs, dynamic))
+        except Exception:
+            # The model's own code may fix the batch: export the inputs as they were given.
+            small_args, small_kwargs = args, kwargs
+            batch = _batch_size(args, kwargs)
+            try:
+                program = _export(model, args, kwargs, None)
+            except Exception as error:
+                _raise_export_error(model, args, kwargs, error)
+    module = program.module(check_guards=False)
+    module = fx.GraphModule(module, module.graph)
+    inline_wrappers(module)
+    drop_assertions(module)
+    folded = fold_parameters(module)
+    drop_dead(module)
+    follow_modes(module, model, dict(program.state_dict))
+    module.recompile()
+    return Graph(
+        module=module,
+        args=small_args,
+        kwargs=small_kwargs,
+        batch=batch,
+        dynamic=_is_dynamic(module),
+        fingerprint=_fingerprint(module),
+        folded=folded,
+        aliases=_aliases(model, module),
+    )
+
+
+def split_inputs(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs in any of the three forms, as ``(args, kwargs)``."""
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    raise InputError(
+        f"example inputs must be a tensor, a tuple or a dict of tensors; got {type(example_inputs).__name__}"
+    )
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.is_meta:
+            # One sum decides in the common case; a finite tensor can overflow it, so look again.
+            if not torch.isfinite(tensor.detach().sum()) and not torch.isfinite(tensor.detach()).all():
+                raise NotFinite(f"'{name}' holds NaN or infinity; load sound weights before pruning")
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [t for t in pytree.tree_leaves(tree) if isinstance(t, Tensor)]
+
+
+def _batch_size(args: Any, kwargs: Any) -> int:
+    sizes = [t.shape[0] for t in _tensors((args, kwargs)) if t.dim()]
+    return int(sizes[0]) if sizes else 1
+
+
+def _two_samples(args: Any, kwargs: Any) -> tuple[Any, Any, int]:
+    """The inputs with a batch of two, where all tensors agree on their batch size."""
+    sizes = {t.shape[0] for t in _tensors((args, kwargs)) if t.dim()}
+    if len(sizes) != 1 or 0 in sizes:
+        return args, kwargs, _batch_size(args, kwargs)
+
+    def two(t: Any) -> Any:
+        if not isinstance(t, Tensor) or not t.dim():
+            return t
+        return torch.cat([t, t]) if t.shape[0] == 1 else t[:2]
+
+    return pytree.tree_map(two, args), pytree.tree_map(two, kwargs), 2
+
+
+def _dynamic_shapes(args: Any, kwargs: Any, dynamic: Dynamic | None) -> Any:
+    extra = dict(dynamic or {})
+
+    def axes(key: str | int, value: Any) -> Any:
+        def one(t: Any) -> Any:
+            if not isinstance(t, Tensor) or not t.dim():
+                return None
+            return {a: torch.export.Dim.AUTO for a in {0, *extra.get(key, ())}}
+
+        return pytree.tree_map(one, value)
+
+    if args and not kwargs:
+        return tuple(axes(i, a) for i, a in enumerate(args))
+    return {k: axes(k, v) for k, v in kwargs.items()} or None
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; then every attribute is as it was, caches that the export filled included."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    attributes = [(m, dict(m.__dict__)) for m in model.modules()]
+    caches = [(v, v.copy()) for _, held in attributes for v in held.values() if type(v) in (dict, list)]
+    torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the projections
+    model.eval()
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        for module, before in attributes:
+            module.__dict__.clear()
+            module.__dict__.update(before)
+        for cache, content in caches:
+            cache.clear()
+            cache.update(content) if isinstance(cache, dict) else cache.extend(content)
+
+
+def _export(model: nn.Module, args: Any, kwargs: Any, shapes: Any) -> torch.export.ExportedProgram:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+
+
+def _raise_export_error(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> None:
+    try:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    except Exception as failure:
+        given = ", ".join(str(list(t.shape)) for t in _tensors((args, kwargs)))
+        raise InputError(
+            f"the model does not run on inputs of shape {given}: {_words(failure)} ({_user_line(failure)}); "
+            "give inputs of the shape that it takes"
+        ) from failure
+    raise NotExportable(
+        f"torch.export cannot trace the model at {_user_line(error)}: {_words(error)}. "
+        "Make that line free of Python branches on tensor values (torch.where, torch.cond), "
+        "or prune the part of the model that exports"
+    ) from error
+
+
+def _words(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:300]
+
+
+def _user_line(error: BaseException) -> str:
+    """The innermost line of the traceback that is not torch's own, as ``file:line 'code'``."""
+    torch_home = str(Path(torch.__file__).parent)
+    ours = str(Path(__file__).parent)
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith((torch_home, ours, "<")) and f.line
+    ]
+    if not frames:
+        return "an unknown line"
+    return f"{frames[-1].filename}:{frames[-1].lineno} '{frames[-1].line}'"
+
+
+def _is_dynamic(module: fx.GraphModule) -> bool:
+    return any(
+        isinstance(n.meta.get("val"), Tensor) and n.meta["val"].dim() and not isinstance(n.meta["val"].shape[0], int)
+        for n in module.graph.nodes
+        if n.op == "placeholder"
+    )
+
+
+def _fingerprint(module: fx.GraphModule) -> str:
+    digest = hashlib.sha256()
+    for node in module.graph.nodes:
+        line = [node.op, op_name(node) if node.op == "call_function" else ""]
+        if node.op == "get_attr":
+            value = fetch(module, str(node.target))
+            if isinstance(value, Tensor):
+                line += [str(node.target), str(tuple(value.shape)), str(value.dtype)]
+        digest.update("|".join(line).encode())
+    return digest.hexdigest()[:32]
+
+
+def _aliases(model: nn.Module, module: fx.GraphModule) -> dict[str, str]:
+    used = {id(fetch(module, str(n.target))): str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: used[id(t)] for name, t in named if id(t) in used and used[id(t)] != name}

@@ -1,0 +1,11 @@
+"""Plan: saliencies and a budget become a :class:`Plan` of what to keep."""
+
+from secateur.planning.allocate import Allocator, Care, Global, Problem, Uniform, allocate
+from secateur.planning.budget import QUALITY, RELATIVE, Amount, Budget, parse_amount
+from secateur.planning.plan import Plan, dead_atoms, plan_of
+from secateur.planning.rounding import Rounding
+
+__all__ = [
+    "QUALITY", "RELATIVE", "Allocator", "Amount", "Budget", "Care", "Global", "Plan", "Problem", "Rounding",
+    "Uniform", "allocate", "dead_atoms", "parse_amount", "plan_of",
+]  # fmt: skip

@@ -1,0 +1,277 @@
+"""Allocators: from saliencies and a budget to a plan.
+
+``Uniform`` keeps the same share everywhere, ``Global`` ranks all units together. Both search one number (a
+share, a threshold) for the largest model within the budget, then hand back what rounding left over, step by
+step, where it buys most.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from secateur.coupling import Group, Groups
+from secateur.cost import BoundCost, Cost, modules_with_weights
+from secateur.errors import Infeasible, RecipeError
+from secateur.planning.budget import Amount, Budget
+from secateur.planning.plan import Plan, plan_of
+from secateur.planning.rounding import Rounding
+from secateur.scoring import Scores
+
+ATTAINED = 0.97  # a count budget is attained within [0.97, 1] of what was asked
+
+
+class Allocator(ABC):
+    """Widths as a function of one number in [0, 1]: 0 keeps the least, 1 keeps everything."""
+
+    @abstractmethod
+    def widths(self, problem: Problem, level: float) -> np.ndarray:
+        """Units to keep, int64 ``[groups]``; grows with ``level``."""
+
+
+@dataclass(frozen=True)
+class Uniform(Allocator):
+    """The same share of units in every group."""
+
+    def widths(self, problem: Problem, level: float) -> np.ndarray:
+        """Each group's share, rounded, between its floor and all of it."""
+        wanted = [problem.rounding.nearest(g, level * g.units) for g in problem.groups]
+        return np.clip(np.array(wanted, dtype=np.int64), problem.floors, problem.units)
+
+
+@dataclass(frozen=True)
+class Global(Allocator):
+    """All units in one ranking: those above a threshold stay."""
+
+    def widths(self, problem: Problem, level: float) -> np.ndarray:
+        """Units above the ``1 - level`` quantile of all saliencies, rounded."""
+        ranking = problem.ranking
+        cut = int(round((1.0 - level) * len(ranking)))
+        if cut >= len(ranking):
+            return problem.floors.copy()
+        threshold = ranking[cut]
+        above = [int((s >= threshold).sum()) for s in problem.saliencies]
+        wanted = [problem.rounding.nearest(g, n) for g, n in zip(problem.groups, above, strict=True)]
+        return np.clip(np.array(wanted, dtype=np.int64), problem.floors, problem.units)
+
+
+@dataclass(frozen=True)
+class Care:
+    """Floors that keep an allocation sane, given up only where the budget cannot be met otherwise.
+
+    Args:
+        least: share of the units that every group keeps.
+        edges: share that groups of the first and the last layer keep: the first sees the raw input, the last
+            is what the classes are told apart by.
+    """
+
+    least: float = 0.1
+    edges: float = 0.5
+
+
+class Problem:
+    """Groups, saliencies and floors, as arrays; what an allocator looks at."""
+
+    def __init__(self, scores: Scores, rounding: Rounding, care: Care | None) -> None:
+        self.groups: tuple[Group, ...] = scores.groups.groups
+        self.coupling = scores.groups.coupling
+        self.rounding = rounding
+        self.units = np.array([g.units for g in self.groups], dtype=np.int64)
+        raw = [scores.values[g.name] for g in self.groups]
+        self.saliencies = [s if scores.comparable else s / max(float(s.mean()), 1e-30) for s in raw]
+        self.order = [np.argsort(-s, kind="stable") for s in self.saliencies]
+        self.ranking = np.sort(np.concatenate(self.saliencies)) if self.saliencies else np.empty(0)
+        self.floors = self._floors(scores.groups, care)
+
+    def _floors(self, groups: Groups, care: Care | None) -> np.ndarray:
+        floors = np.ones(len(self.groups), dtype=np.int64)
+        edges = _edge_groups(groups)
+        for i, group in enumerate(self.groups):
+            share = 0.0 if care is None else max(care.least, care.edges if group.name in edges else 0.0)
+            floors[i] = min(group.units, self.rounding.nearest(group, share * group.units))
+        return floors
+
+    def dead(self, widths: np.ndarray) -> np.ndarray:
+        """The atoms removed when each group keeps its most salient units."""
+        gone = [
+            g.atoms[order[int(n) :]] for g, order, n in zip(self.groups, self.order, widths, strict=True)
+        ]
+        return np.concatenate(gone) if gone else np.empty(0, dtype=np.int64)
+
+    def alive(self, widths: np.ndarray) -> np.ndarray:
+        """bool ``[labels]`` for these widths."""
+        return self.coupling.alive(self.dead(widths))
+
+
+def allocate(
+    scores: Scores,
+    costs: Sequence[Cost] = (),
+    budget: Budget | None = None,
+    *,
+    keep: float | None = None,
+    allocator: Allocator | None = None,
+    rounding: Rounding | None = None,
+    care: Care | None = None,
+) -> Plan:
+    """Chooses what to keep.
+
+    Args:
+        scores: from :func:`secateur.score`.
+        costs: cost models, one for each count budget.
+        budget: what the result may cost; the kinds must be those of ``costs``.
+        keep: instead of a budget, the share of units kept in every group.
+        allocator: :class:`Global` for a budget, :class:`Uniform` for ``keep``, by default.
+        rounding: multiples of eight by default.
+        care: floors, see :class:`Care`.
+
+    Raises:
+        Infeasible: even the smallest model is over the budget; names the nearest possible.
+        RecipeError: neither or both of ``keep`` and ``budget`` were given, or a kind has no cost model.
+    """
+    rounding = rounding or Rounding()
+    if (keep is None) == (budget is None):
+        raise RecipeError("give either keep= or a budget (params=, macs=), not both and not neither")
+    if keep is not None:
+        if not 0 < keep <= 1:
+            raise RecipeError(f"keep={keep} must be above 0 and at most 1")
+        problem = Problem(scores, rounding, None)
+        widths = (allocator or Uniform()).widths(problem, keep)
+        return plan_of(scores.groups, problem.dead(_whole_where_tiny(problem, widths)))
+    assert budget is not None
+    limits = _limits(scores.groups, costs, budget)
+    for attempt in (care or Care(), None):
+        problem = Problem(scores, rounding, attempt)
+        if _fits(problem, limits, problem.floors):
+            widths = _search(problem, limits, allocator or Global())
+            return plan_of(scores.groups, problem.dead(widths))
+    raise _infeasible(problem, limits)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound cost and what it may be at most."""
+
+    cost: BoundCost
+    amount: Amount
+    dense: float
+
+    @property
+    def most(self) -> float:
+        """The limit in absolute terms."""
+        return self.amount.limit(self.dense)
+
+
+def _limits(groups: Groups, costs: Sequence[Cost], budget: Budget) -> list[Limit]:
+    bound = {c.kind: c.bind(groups) for c in costs}
+    everything = np.ones(groups.coupling.facts.size, dtype=bool)
+    limits = []
+    for amount in budget.amounts():
+        if amount.kind not in bound:
+            known = ", ".join(sorted(bound)) or "none"
+            raise RecipeError(f"no cost model was given for the budget {amount.kind}={amount.asked}; given: {known}")
+        limits.append(Limit(bound[amount.kind], amount, bound[amount.kind].of(everything)))
+    if not limits:
+        raise RecipeError("the budget is empty; give params=, macs= or another amount")
+    return limits
+
+
+def _fits(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> bool:
+    alive = problem.alive(widths)
+    return all(limit.cost.of(alive) <= limit.most for limit in limits)
+
+
+def _search(problem: Problem, limits: Sequence[Limit], allocator: Allocator) -> np.ndarray:
+    """The largest level that fits, then what rounding left over."""
+    if _fits(problem, limits, problem.units):
+        return problem.units.copy()
+    low, high = 0.0, 1.0
+    widths = np.minimum(allocator.widths(problem, 0.0), problem.units)
+    if not _fits(problem, limits, widths):
+        widths = problem.floors.copy()
+    for _ in range(24):
+        middle = (low + high) / 2
+        tried = allocator.widths(problem, middle)
+        if _fits(problem, limits, tried):
+            low, widths = middle, tried
+        else:
+            high = middle
+    steps = np.array([problem.rounding.step(g) for g in problem.groups], dtype=np.int64)
+    widths = _fill(problem, limits, widths, lambda i: int(steps[i]))
+    # Widths may leave the friendly multiple only where the budget would otherwise not be attained.
+    while _attained(problem, limits, widths) < ATTAINED and steps.max(initial=1) > 1:
+        steps = np.maximum(steps // 2, 1)
+        widths = _fill(problem, limits, widths, lambda i: int(steps[i]))
+    return widths
+
+
+def _attained(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> float:
+    """How much of the tightest limit is used."""
+    alive = problem.alive(widths)
+    return max(limit.cost.of(alive) / limit.most for limit in limits)
+
+
+def _fill(
+    problem: Problem, limits: Sequence[Limit], widths: np.ndarray, step: Callable[[int], int]
+) -> np.ndarray:
+    """Adds steps back where the mean saliency of what returns is highest, while the budget holds."""
+    widths = widths.copy()
+    open_groups = {i for i in range(len(widths)) if widths[i] < problem.units[i]}
+
+    def gain(i: int) -> float:
+        back = problem.order[i][widths[i] : widths[i] + step(i)]
+        return float(problem.saliencies[i][back].mean())
+
+    while open_groups:
+        best = max(sorted(open_groups), key=gain)
+        tried = widths.copy()
+        tried[best] = min(problem.units[best], tried[best] + step(best))
+        if _fits(problem, limits, tried):
+            widths = tried
+            if widths[best] < problem.units[best]:
+                continue
+        open_groups.discard(best)
+    return widths
+
+
+def _whole_where_tiny(problem: Problem, widths: np.ndarray) -> np.ndarray:
+    """A group of two or three units that each stand for many positions is kept whole at a uniform share.
+
+    Halving a channel multiplier or the heads of a tiny transformer on top of the channels would leave
+    far less than the share that was asked for.
+    """
+    many = np.array([max((m.multiplicity for m in g.members), default=1) > 1 for g in problem.groups])
+    tiny = (problem.units < 4) & many
+    return np.where(tiny, problem.units, widths)
+
+
+def _infeasible(problem: Problem, limits: Sequence[Limit]) -> Infeasible:
+    alive = problem.alive(problem.floors)
+    for limit in limits:
+        least = limit.cost.of(alive)
+        if least > limit.most:
+            kind, share = limit.amount.kind, least / limit.dense
+            nearest = share if limit.amount.relative else least
+            written = f"{share:.3g}x" if limit.amount.relative else f"{least:.6g}"
+            return Infeasible(
+                f"the budget {kind}={limit.amount.asked} cannot be met: what is locked needs {least:,.0f} "
+                f"{kind}; the nearest possible is {kind}={written}",
+                nearest,
+            )
+    raise AssertionError("called although the budget can be met")
+
+
+def _edge_groups(groups: Groups) -> set[str]:
+    """Groups of the first layer's outputs and of the last layer's inputs."""
+    weights = modules_with_weights(groups.graph.nodes)
+    if not weights:
+        return set()
+    first, last = weights[0], weights[-1]
+    return {
+        g.name
+        for g in groups
+        for m in g.members
+        if (m.param, m.axis) in ((first, 0), (last, 1))
+    }

@@ -1,0 +1,42 @@
+"""The state of a model as a dict of tensors: taken, put back, named and hashed.
+
+Parameters and every buffer (also those that ``state_dict`` leaves out), each tensor once, so that tied weights
+stay tied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+def live(model: nn.Module) -> State:
+    """The model's own tensors by name."""
+    return dict(itertools.chain(model.named_parameters(), model.named_buffers()))
+
+
+def taken(model: nn.Module) -> State:
+    """A copy of the state."""
+    return {name: tensor.detach().clone() for name, tensor in live(model).items()}
+
+
+def put(model: nn.Module, state: State) -> None:
+    """Writes a state back, in place."""
+    with torch.no_grad():
+        for name, tensor in live(model).items():
+            tensor.copy_(state[name])
+
+
+def digest(model: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and values."""
+    total = hashlib.sha256()
+    for name, tensor in live(model).items():
+        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.requires_grad};".encode())
+        total.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return total.hexdigest()

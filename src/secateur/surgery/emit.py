@@ -1,0 +1,63 @@
+"""Writes the smaller program: sliced tensors under their original names, sizes rewritten.
+
+The original program and its tensors are only read; every tensor of the result is a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from secateur.coupling import Groups, Value
+from secateur.graph import fetch, op_name
+from secateur.surgery.rewrites import REWRITES, Call
+from secateur.surgery.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A cut program and where each original node went."""
+
+    module: fx.GraphModule
+    nodes: dict[fx.Node, fx.Node]
+    sizes: Sizes
+
+
+def emit(groups: Groups, sizes: Sizes) -> Emitted:
+    """Builds the program that computes only what ``sizes`` keeps."""
+    old = groups.graph.module
+    coupling = groups.coupling
+    graph = fx.Graph()
+    nodes: dict[fx.Node, fx.Node] = {}
+    state: dict[str, Any] = {}
+    copies: dict[int, Any] = {}
+    for node in old.graph.nodes:
+        new = graph.node_copy(node, lambda n: nodes[n])
+        new.meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
+        nodes[node] = new
+        value = coupling.values.get(node)
+        if node.op == "get_attr":
+            original = fetch(old, str(node.target))
+            if id(original) not in copies:
+                copies[id(original)] = _cut_tensor(original, value, sizes)
+            state[str(node.target)] = copies[id(original)]
+        elif node.op == "call_function" and value is not None and op_name(node) in REWRITES:
+            notes = coupling.facts.notes.get(node, {})
+            REWRITES[op_name(node)](Call(node, new, coupling.values, notes, sizes))
+    graph.set_codegen(copy.deepcopy(old.graph._codegen))
+    module = fx.GraphModule(state, graph, class_name="Pruned")
+    module.train(False)
+    return Emitted(module, nodes, sizes)
+
+
+def _cut_tensor(original: Any, value: Any, sizes: Sizes) -> Any:
+    if not isinstance(original, Tensor) or not isinstance(value, Value):
+        return original if not isinstance(original, Tensor) else original.detach().clone()
+    cut = sizes.take(original.detach(), value.axes).clone()
+    if isinstance(original, torch.nn.Parameter):
+        return torch.nn.Parameter(cut, requires_grad=original.requires_grad)
+    return cut

@@ -1,0 +1,269 @@
+"""Checks a cut against the masked original, node by node.
+
+Both programs run in lockstep on the same inputs. In the original, the removed positions of one operand are
+zeroed at each contraction, where they are consumed: nothing relies on f(0) = 0. A norm, softmax or mean
+over a cut axis is evaluated on the kept positions, which is what cutting means there. At every node the
+cut value must equal the original at the kept positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from secateur.coupling import Groups, Mixing, Value, source_of
+from secateur.errors import NotVerified
+from secateur.graph import fetch, op_name
+from secateur.surgery.emit import Emitted
+from secateur.task import to_device
+
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+"""Largest relative error accepted, by the lowest precision in the program."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a check.
+
+    Args:
+        max_relative_error: largest ``|cut - reference| / max |reference|`` over outputs and every node.
+        kind: ``"masked"``, or ``"restricted"`` where an operator over a cut axis was evaluated on what is kept.
+        reference: how the reference was made, in words.
+        nodes: how many nodes were compared.
+        worst: the node with the largest error.
+    """
+
+    max_relative_error: float
+    kind: str
+    reference: str
+    nodes: int
+    worst: str
+
+
+def verify(
+    groups: Groups, emitted: Emitted, dtype: torch.dtype | None = None, tolerance: float | None = None
+) -> Verification:
+    """Compares a cut program with the masked original on the example inputs.
+
+    Args:
+        groups: the original.
+        emitted: the cut program.
+        dtype: ``torch.float64`` runs both in double precision, internal casts included.
+        tolerance: largest relative error accepted; by default that of the precision.
+
+    Raises:
+        NotVerified: naming the first node that differs.
+    """
+    with torch.no_grad():
+        return _Lockstep(groups, emitted, dtype, tolerance).run()
+
+
+class _Lockstep:
+    def __init__(
+        self, groups: Groups, emitted: Emitted, dtype: torch.dtype | None, tolerance: float | None
+    ) -> None:
+        self.groups, self.coupling = groups, groups.coupling
+        self.old, self.new, self.nodes = groups.graph.module, emitted.module, emitted.nodes
+        self.sizes, self.dtype = emitted.sizes, dtype
+        self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
+        floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
+        lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
+        self.tolerance = TOLERANCES.get(lowest, 1e-3) if tolerance is None else tolerance
+        self.reference: dict[fx.Node, Any] = {}
+        self.cut: dict[fx.Node, Any] = {}
+        self.worst, self.worst_node, self.compared, self.restricted = 0.0, "-", 0, False
+
+    def _tensors(self) -> list[Tensor]:
+        return [self.groups.graph.tensor(n) for n in self.groups.graph.state_names()]
+
+    def run(self) -> Verification:
+        inputs = iter(self._inputs())
+        last = self._last_uses(self.old.graph)
+        last_new = self._last_uses(self.new.graph)
+        pending = iter(self.new.graph.nodes)
+        for node in self.old.graph.nodes:
+            if node.op == "output":
+                break
+            if node.op == "placeholder":
+                value = next(inputs)
+                self.reference[node] = self.cut[self.nodes[node]] = value
+                continue
+            self.reference[node] = self._reference(node)
+            self._run_new_until(pending, self.nodes[node])
+            self._compare(node)
+            for done in last.get(node, ()):
+                self.reference.pop(done, None)
+            for done in last_new.get(self.nodes[node], ()):
+                self.cut.pop(done, None)
+        words = "the original with removed positions zeroed where they are consumed"
+        if self.restricted:
+            words += "; norms, softmax and means over a cut axis evaluated on the kept positions"
+        return Verification(
+            self.worst, "restricted" if self.restricted else "masked", words, self.compared, self.worst_node
+        )
+
+    def _inputs(self) -> list[Any]:
+        graph = self.groups.graph
+        flat, _ = torch.utils._pytree.tree_flatten((graph.args, dict(graph.kwargs)))
+        return [self._promote(to_device(v, self.device)) for v in flat]
+
+    @staticmethod
+    def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+        last: dict[fx.Node, fx.Node] = {}
+        for node in graph.nodes:
+            for used in node.all_input_nodes:
+                last[used] = node
+        out: dict[fx.Node, list[fx.Node]] = {}
+        for used, user in last.items():
+            out.setdefault(user, []).append(used)
+        return out
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def _promote(self, value: Any) -> Any:
+        if self.dtype is not None and isinstance(value, Tensor) and value.is_floating_point():
+            return value.to(self.dtype)
+        return value
+
+    def _fetch(self, module: fx.GraphModule, node: fx.Node) -> Any:
+        if node.target == "training":
+            return False
+        return self._promote(fetch(module, str(node.target)))
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if self.dtype is not None:
+            args, kwargs = fx.node.map_aggregate((args, kwargs), self._promote_dtype)  # type: ignore[misc]
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+    def _promote_dtype(self, value: Any) -> Any:
+        if value in (torch.float32, torch.float16, torch.bfloat16):
+            return self.dtype
+        return value
+
+    def _run_new_until(self, pending: Any, target: fx.Node) -> None:
+        for node in pending:
+            if node.op == "get_attr":
+                self.cut[node] = self._fetch(self.new, node)
+            elif node.op == "call_function":
+                args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.cut[n])
+                try:
+                    self.cut[node] = self._call(node, args, kwargs)
+                except Exception as error:
+                    raise NotVerified(
+                        f"the cut program does not run at {node.name} ({node.target}): "
+                        f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+                        node.name,
+                    ) from error
+            if node is target:
+                return
+
+    def _reference(self, node: fx.Node) -> Any:
+        if node.op == "get_attr":
+            return self._fetch(self.old, node)
+        mixings = [m for m in self.coupling.mixings.get(node, ()) if not self.sizes.whole(m.labels)]
+        if any(m.restricts for m in mixings):
+            return self._restricted(node)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.reference[n])
+        for mixing in mixings:
+            args, kwargs = self._mask(node, mixing, args, kwargs)
+        return self._call(node, args, kwargs)
+
+    def _mask(self, node: fx.Node, mixing: Mixing, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """The call's arguments, with the removed positions of one of them zeroed along one axis."""
+        name, _, item = mixing.argument.partition(".")
+        position = next(
+            (i for i, a in enumerate(node.target._schema.arguments) if a.name == name),  # type: ignore[union-attr]
+            None,
+        )
+        in_args = position is not None and position < len(args)
+        given = args[position] if in_args else kwargs[name]
+        tensor = given[int(item)] if item else given
+        shape = [1] * tensor.dim()
+        shape[mixing.axis] = -1
+        mask = torch.from_numpy(self.sizes.mask(mixing.labels)).to(tensor.device).reshape(shape)
+        masked: Any = torch.where(mask, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
+        if item:
+            masked = [masked if i == int(item) else t for i, t in enumerate(given)]
+        if in_args:
+            return (*args[:position], masked, *args[position + 1 :]), kwargs  # type: ignore[operator, index]
+        return args, {**kwargs, name: masked}
+
+    def _restricted(self, node: fx.Node) -> Any:
+        """The operator on the kept positions, its result spread over the original shape."""
+        self.restricted = True
+        new = self.nodes[node]
+        twins = {self.nodes[n]: n for n in node.all_input_nodes}
+
+        def operand(n: fx.Node) -> Any:
+            source = twins[n]
+            return self._kept(self.reference[source], self.coupling.values.get(source))
+
+        args, kwargs = fx.map_arg((new.args, new.kwargs), operand)
+        return self._spread(self._call(new, args, kwargs), self.coupling.values[node])
+
+    def _kept(self, value: Any, axes: Any) -> Any:
+        if isinstance(value, (tuple, list)) and isinstance(axes, list):
+            return type(value)(self._kept(v, a) for v, a in zip(value, axes, strict=True))
+        return self.sizes.take(value, axes.axes) if isinstance(axes, Value) else value
+
+    def _spread(self, value: Any, axes: Any) -> Any:
+        if isinstance(value, (tuple, list)) and isinstance(axes, list):
+            return tuple(self._spread(v, a) for v, a in zip(value, axes, strict=True))
+        for dim, axis in enumerate(axes.axes):
+            if not self.sizes.whole(axis):
+                shape = list(value.shape)
+                shape[dim] = len(axis)
+                full = value.new_zeros(shape)
+                value = full.index_copy_(dim, self.sizes.indices(axis).to(value.device), value)
+        return value
+
+    # -- comparing -----------------------------------------------------------------------------------
+
+    def _compare(self, node: fx.Node) -> None:
+        expected = self._kept(self.reference[node], self.coupling.values.get(node))
+        found = self.cut[self.nodes[node]]
+        pairs = (
+            list(zip(expected, found, strict=True)) if isinstance(expected, (tuple, list)) else [(expected, found)]
+        )
+        for reference, cut in pairs:
+            if not isinstance(reference, Tensor) or _random(node):
+                continue
+            error = relative_error(cut, reference)
+            self.compared += 1
+            if not error <= self.worst:
+                self.worst, self.worst_node = error, node.name
+            if not error <= self.tolerance:
+                raise NotVerified(
+                    f"the cut differs from the masked original at {node.name} ({node.target}, {source_of(node)}): "
+                    f"relative error {error:.3g}, at most {self.tolerance:g} accepted; nothing was changed",
+                    node.name,
+                )
+
+
+def relative_error(found: Tensor, reference: Tensor) -> float:
+    """Largest ``|found - reference|`` over largest ``|reference|``; infinite where shapes differ."""
+    if found.shape != reference.shape:
+        return float("inf")
+    if not reference.numel():
+        return 0.0
+    if not (reference.is_floating_point() or reference.is_complex()):
+        return 0.0 if torch.equal(found, reference) else float("inf")
+    same = (found == reference) | (torch.isnan(found) & torch.isnan(reference))
+    if bool(same.all()):
+        return 0.0
+    finite = torch.isfinite(reference)
+    scale = float(reference[finite].abs().max()) if bool(finite.any()) else 0.0
+    difference = torch.where(same, torch.zeros_like(found), (found - reference).abs())
+    return float(difference.max()) / max(scale, torch.finfo(reference.dtype).tiny)
+
+
+_RANDOM = frozenset(f"aten::{n}" for n in ("rand", "randn", "rand_like", "randn_like", "bernoulli", "bernoulli_",
+                                           "empty", "empty_like", "new_empty"))  # fmt: skip
+
+
+def _random(node: fx.Node) -> bool:
+    return op_name(node) in _RANDOM
