@@ -88,13 +88,17 @@ def test_reading_it_does_not_need_the_class_of_the_outputs(tmp_path: Path) -> No
         lambda values, keys: Named(zip(keys, values, strict=True)),
         serialized_type_name=f"{__name__}.Named",
     )
-    model = Model()
-    path = export_pt2(model, torch.randn(1, 3), tmp_path / "named.pt2")
-    assert b"Named" not in path.read_bytes()
-    loaded = load_pt2(path)
-    assert list(loaded.program.state_dict) == list(model.state_dict())
-    outputs = loaded.program.module()(torch.randn(4, 3))
-    assert type(outputs) is dict and list(outputs) == ["logits", "hidden"]
+    model, x = Model(), torch.randn(4, 3)
+    graph = torch.export.export(model, (x,)).module(check_guards=False)
+    for form in (model, graph):
+        path = export_pt2(form, x[:1], tmp_path / "named.pt2")
+        assert b"Named" not in path.read_bytes()
+        loaded = load_pt2(path)
+        assert list(loaded.program.state_dict) == list(model.state_dict())
+        outputs = loaded.program.module()(x)
+        assert type(outputs) is dict and list(outputs) == ["logits", "hidden"]
+        torch.testing.assert_close(outputs["logits"], model(x)["logits"])
+    assert type(graph(x)) is Named
 
 
 def test_pickled_example_inputs_are_refused_and_not_run(pt2: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from secateur.deploy.extras import require
-from secateur.deploy.files import whole_file
+from secateur.files import whole_file
 from secateur.deploy.inputs import named_inputs, named_tensors
 from secateur.deploy.program import as_arguments, evaluation_copy, exported_program, quiet
 from secateur.errors import NotExportable

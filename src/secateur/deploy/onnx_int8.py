@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from secateur.deploy.calibration import FeedReader, named_feeds
 from secateur.deploy.extras import require
-from secateur.deploy.files import whole_file
+from secateur.files import whole_file
 from secateur.deploy.program import quiet
 from secateur.errors import NotExportable, SecateurError
 from secateur.task import Inputs

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
@@ -43,7 +44,7 @@ def exported_program(model: nn.Module, example_inputs: Inputs) -> ExportedProgra
         NotExportable: ``torch.export`` refuses the model even with a fixed batch.
     """
     twin = evaluation_copy(model)
-    twin.register_forward_hook(lambda module, arguments, outputs: map_tensors(lambda t: t, outputs))
+    _return_plain_containers(twin)
     for module in twin.modules():
         if isinstance(module, fx.GraphModule):
             for node in module.graph.nodes:
@@ -62,6 +63,31 @@ def exported_program(model: nn.Module, example_inputs: Inputs) -> ExportedProgra
     except Exception as error:
         line = (str(error).strip().splitlines() or ["no message"])[0]
         raise NotExportable(f"torch.export refuses the model: {type(error).__name__}: {line}") from error
+
+
+def _return_plain_containers(module: nn.Module) -> None:
+    """Turns outputs of a class of their own into dicts and tuples.
+
+    A graph module is exported by an interpreter, which runs no hooks: there the class stands in the code generator.
+    """
+    if not isinstance(module, fx.GraphModule):
+        module.register_forward_hook(lambda _, arguments, outputs: _plain_containers(outputs))
+        return
+    info = getattr(module.graph._codegen, "pytree_info", None)
+    if info is None or info.out_spec is None:
+        return
+    try:
+        stand_in = pytree.tree_unflatten(list(range(info.out_spec.num_leaves)), info.out_spec)
+    except Exception:
+        return  # a class that takes tensors only: it stays
+    plain = pytree.tree_structure(_plain_containers(stand_in))
+    if plain.num_leaves == info.out_spec.num_leaves:
+        module.graph._codegen.pytree_info = info._replace(out_spec=plain)  # type: ignore[attr-defined]
+        module.recompile()
+
+
+def _plain_containers(value: Any) -> Any:
+    return map_tensors(lambda tensor: tensor, value)
 
 
 def batch_is_free(program: ExportedProgram, inputs: int) -> bool:

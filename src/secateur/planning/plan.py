@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from secateur.coupling import Groups
-from secateur.errors import PlanError, RunFolderError
+from secateur.errors import PlanError
+from secateur.files import whole_file
 
 VERSION = 1
 
@@ -98,14 +99,8 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
+        with whole_file(Path(path)) as partial:
             partial.write_text(json.dumps(self.to_json()))
-            os.replace(partial, target)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise RunFolderError(f"cannot write {target}: {error.strerror}") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:

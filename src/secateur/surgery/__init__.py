@@ -1,8 +1,13 @@
-"""Cut: a :class:`~secateur.planning.Plan` becomes a smaller model, verified."""
+"""Cut: a :class:`~secateur.planning.Plan` becomes a smaller model, verified; saved and loaded as data."""
 
 from secateur.surgery.cut import Cut, cut, cut_groups
 from secateur.surgery.emit import Emitted, emit
+from secateur.surgery.prune import Pruned, prune
 from secateur.surgery.sizes import Sizes
+from secateur.surgery.store import load, save
 from secateur.surgery.verify import Verification, relative_error, verify
 
-__all__ = ["Cut", "Emitted", "Sizes", "Verification", "cut", "cut_groups", "emit", "relative_error", "verify"]
+__all__ = [
+    "Cut", "Emitted", "Pruned", "Sizes", "Verification", "cut", "cut_groups", "emit", "load", "prune",
+    "relative_error", "save", "verify",
+]  # fmt: skip

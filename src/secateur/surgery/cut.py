@@ -46,7 +46,6 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     _no_axis_empty(groups, sizes)
     emitted = emit(groups, sizes)
     verification = verify(groups, emitted, dtype)
-    emitted.module.meta["secateur"] = {"fingerprint": groups.graph.fingerprint}
     return Cut(emitted.module, verification)
 
 

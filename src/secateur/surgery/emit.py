@@ -51,6 +51,11 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
     graph.set_codegen(copy.deepcopy(old.graph._codegen))
     module = fx.GraphModule(state, graph, class_name="Pruned")
     module.train(False)
+    # What a later save needs to write a reference: the examples, and which model this came from.
+    traced = groups.graph
+    module.meta["secateur"] = {
+        "fingerprint": traced.fingerprint, "args": traced.args, "kwargs": dict(traced.kwargs),
+    }  # fmt: skip
     return Emitted(module, nodes, sizes)
 
 

@@ -1,0 +1,42 @@
+"""Secateur: a trained network and a budget in, a proven smaller artifact out.
+
+The flat public names; each is documented where it is defined. Importing this imports torch and nothing heavier.
+"""
+
+from secateur.cost import Macs, Params
+from secateur.coupling import Group, Groups, Lock, find_groups
+from secateur.errors import (
+    CorruptFile,
+    DataError,
+    Infeasible,
+    InputError,
+    MissingExtra,
+    NotExportable,
+    NotFinite,
+    NotVerified,
+    ParityError,
+    PlanError,
+    RecipeError,
+    RequestError,
+    RunFolderError,
+    SecateurError,
+    TaskError,
+    UnknownName,
+    UnsafeFile,
+)
+from secateur.graph import Graph, trace
+from secateur.planning import Budget, Global, Plan, Rounding, Uniform, allocate
+from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
+from secateur.surgery import Pruned, Verification, cut, load, prune, save
+from secateur.task import Task, classification
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Budget", "CorruptFile", "Criterion", "DataError", "Global", "Graph", "Group", "Groups", "Infeasible",
+    "InputError", "Lock", "Macs", "Magnitude", "MissingExtra", "NotExportable", "NotFinite", "NotVerified",
+    "Params", "ParityError", "Plan", "PlanError", "Pruned", "Random", "RecipeError", "RequestError", "Rounding",
+    "RunFolderError", "Scores", "SecateurError", "Task", "TaskError", "Taylor", "Uniform", "UnknownName",
+    "UnsafeFile", "Verification", "allocate", "classification", "cut", "find_groups", "load", "prune", "save",
+    "score", "trace",
+]  # fmt: skip

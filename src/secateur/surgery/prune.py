@@ -1,0 +1,90 @@
+"""Prune: the short way from a model to a smaller one, trace to cut in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from secateur.cost import Macs, Params
+from secateur.coupling import Groups, Lock, find_groups
+from secateur.errors import RecipeError, RequestError
+from secateur.graph import trace
+from secateur.planning import Allocator, Budget, Plan, Rounding, allocate
+from secateur.scoring import Criterion, Magnitude, Random, score
+from secateur.surgery.cut import cut_groups
+from secateur.surgery.verify import Verification
+from secateur.task import Inputs, Task
+
+FORMS = ("graph", "module", "auto")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model and how it came about.
+
+    Args:
+        model: smaller, trainable, in evaluation mode; ``train()`` and ``eval()`` work.
+        plan: what was kept, in terms of the original.
+        locked: what could not be pruned, each with its reason.
+        verification: the check against the masked original.
+        groups: the groups found.
+    """
+
+    model: fx.GraphModule
+    plan: Plan
+    locked: tuple[Lock, ...]
+    verification: Verification
+    groups: Groups
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Inputs,
+    *,
+    keep: float | None = None,
+    params: str | float | None = None,
+    macs: str | float | None = None,
+    criterion: Criterion | None = None,
+    batches: Iterable[Any] | None = None,
+    task: Task | None = None,
+    allocator: Allocator | None = None,
+    rounding: Rounding | None = None,
+    form: str = "graph",
+    seed: int = 0,
+) -> Pruned:
+    """Prunes a model to a share of its units, parameters or multiply-adds. The model is not changed.
+
+    Args:
+        model: any module that ``torch.export`` takes.
+        example_inputs: a tensor, a tuple, or a dict of keyword arguments; axis 0 of each tensor is the batch.
+        keep: share of units kept in every prunable group; half leaves about a quarter of the parameters.
+        params, macs: instead, ``"0.5x"`` or a number; both may be given.
+        criterion: L2 magnitude by default.
+        batches, task: for criteria that look at data.
+        allocator: uniform for ``keep``, global otherwise, by default.
+        rounding: to multiples of eight by default.
+        form: ``"graph"``; the user's own class (``"module"``) is not available yet.
+        seed: of random criteria.
+
+    Raises:
+        RequestError: a wrong argument, model or input; the message says which.
+        Infeasible: the budget cannot be met.
+        NotVerified: the cut differs from the masked original.
+    """
+    if form not in FORMS:
+        raise RecipeError(f"form='{form}' is not one of {', '.join(FORMS)}")
+    if form == "module":
+        raise RequestError("form='module' is not available in this version; use form='graph' or form='auto'")
+    budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
+    graph = trace(model, example_inputs)
+    groups = find_groups(graph)
+    if isinstance(criterion, Random):
+        criterion = Random(criterion.seed or seed)
+    scores = score(model, groups, criterion or Magnitude(), batches, task)
+    costs = [Params(graph), Macs(graph)] if budget else []
+    plan = allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding)
+    result = cut_groups(groups, plan)
+    return Pruned(result.module, plan, groups.locked, result.verification, groups)

@@ -1,0 +1,177 @@
+"""Saves a pruned model as data and loads it again, without a pickle.
+
+``model.json`` is the program, ``model.safetensors`` its weights, ``reference.safetensors`` a few inputs with
+their outputs; loading runs the program on them and refuses it when the outputs differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from secateur.errors import CorruptFile, InputError, RequestError
+from secateur.files import whole_file
+from secateur.graph import decode, encode, fetch, trace
+from secateur.surgery.verify import relative_error
+from secateur.task import Inputs, to_device
+
+PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
+TOLERANCE = 1e-3
+"""Largest relative error between stored and computed reference outputs; half precision gets 5e-2."""
+
+
+def save(model: nn.Module, folder: str | os.PathLike[str], example_inputs: Inputs | None = None) -> Path:
+    """Writes a model into a folder as ``model.json``, ``model.safetensors`` and ``reference.safetensors``.
+
+    Args:
+        model: a pruned model in graph form, or any module that traces.
+        folder: is made if it does not exist.
+        example_inputs: needed for modules that Secateur did not cut.
+
+    Raises:
+        InputError: example inputs are needed and were not given.
+        RunFolderError: the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    program, args, kwargs = _program(model, example_inputs)
+    data = encode(program)
+    weights = {
+        name: fetch(program, name).detach().cpu().contiguous()
+        for name, entry in data["tensors"].items()
+        if entry["same_as"] == name
+    }
+    reference = _reference(program, args, kwargs)
+    home = Path(folder)
+    with whole_file(home / WEIGHTS) as path:
+        save_file(_unshared(weights), str(path))
+    with whole_file(home / REFERENCE) as path:
+        save_file(_unshared(reference), str(path))
+    with whole_file(home / PROGRAM) as path:  # last: with it, the model is there
+        path.write_text(json.dumps(data))
+    return home
+
+
+def load(folder: str | os.PathLike[str], into: nn.Module | None = None) -> nn.Module:
+    """Loads what :func:`save` wrote, or the pruned model of a run, and checks it against its reference.
+
+    Args:
+        folder: of the model or the run.
+        into: a module of the user's own class to load the weights into, instead of the graph form; its
+            shapes must be those of the pruned model.
+
+    Raises:
+        CorruptFile: a file is missing, truncated, altered, or the outputs differ from the reference.
+        RequestError: ``into`` has other shapes.
+    """
+    home = Path(folder)
+    weights = _tensors(home / WEIGHTS)
+    if into is not None:
+        return _load_into(into, weights)
+    try:
+        data = json.loads((home / PROGRAM).read_text())
+    except OSError as error:
+        raise CorruptFile(f"cannot read {home / PROGRAM}: {error.strerror}; is this a finished run?") from error
+    except ValueError as error:
+        raise CorruptFile(f"{home / PROGRAM} is truncated or was altered: {error}") from error
+    module = decode(data, weights)
+    _check_reference(module, _tensors(home / REFERENCE), home)
+    return module
+
+
+def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphModule, Any, Any]:
+    own = model.meta.get("secateur") if isinstance(model, fx.GraphModule) else None
+    if own is not None and example_inputs is None:
+        assert isinstance(model, fx.GraphModule)
+        return model, own["args"], own["kwargs"]
+    if example_inputs is None:
+        raise InputError("save(model, folder) of a model that was not cut here needs example_inputs")
+    graph = trace(model, example_inputs)
+    return graph.module, graph.args, graph.kwargs
+
+
+def _flat(args: Any, kwargs: Mapping[str, Any]) -> list[Any]:
+    return pytree.tree_flatten((tuple(args), dict(kwargs)))[0]
+
+
+def _reference(program: fx.GraphModule, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+    device = next((t.device for t in program.parameters()), torch.device("cpu"))
+    args, kwargs = to_device(tuple(args), device), to_device(dict(kwargs), device)
+    outputs = _outputs(program, args, kwargs)
+    found = {f"input.{i}": t for i, t in enumerate(_flat(args, kwargs)) if isinstance(t, Tensor)}
+    found.update({f"output.{i}": t for i, t in enumerate(outputs)})
+    return {k: v.detach().cpu().contiguous() for k, v in found.items()}
+
+
+def _outputs(program: nn.Module, args: Any, kwargs: Any) -> list[Tensor]:
+    training = program.training
+    program.eval()
+    try:
+        with torch.no_grad():
+            return [t for t in pytree.tree_leaves(program(*args, **kwargs)) if isinstance(t, Tensor)]
+    finally:
+        program.train(training)
+
+
+def _check_reference(module: fx.GraphModule, reference: Mapping[str, Tensor], home: Path) -> None:
+    inputs = [reference[k] for k in sorted(reference, key=_number) if k.startswith("input.")]
+    expected = [reference[k] for k in sorted(reference, key=_number) if k.startswith("output.")]
+    spec = module.graph._codegen.pytree_info.in_spec  # type: ignore[attr-defined]
+    if not expected or len(inputs) != spec.num_leaves:
+        raise CorruptFile(f"{home / REFERENCE} does not fit the program; it is truncated or of another model")
+    args, kwargs = pytree.tree_unflatten(inputs, spec)
+    try:
+        found = _outputs(module, args, kwargs)
+    except Exception as error:
+        raise CorruptFile(f"the program in {home} does not run: {str(error).splitlines()[0]}") from error
+    worst = max((relative_error(f, e) for f, e in zip(found, expected, strict=True)), default=float("inf"))
+    half = any(e.dtype in (torch.float16, torch.bfloat16) for e in expected)
+    if not worst <= (5e-2 if half else TOLERANCE):
+        raise CorruptFile(
+            f"the model in {home} does not compute its reference outputs (relative error {worst:.2g}): "
+            "a file was altered or belongs to another model"
+        )
+    device_free = {k: v for k, v in zip(("args", "kwargs"), (args, kwargs), strict=True)}
+    module.meta["secateur"] = {"fingerprint": "", **device_free}
+
+
+def _number(key: str) -> int:
+    return int(key.rpartition(".")[2])
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except FileNotFoundError as error:
+        raise CorruptFile(f"{path} does not exist; is this a finished run?") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptFile(f"{path} is truncated or was altered: {error}") from error
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors refuses tensors that share memory."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _load_into(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    own = model.state_dict()
+    wrong = [n for n, w in weights.items() if n not in own or own[n].shape != w.shape]
+    if wrong:
+        name = wrong[0]
+        has = f"shape {list(own[name].shape)}" if name in own else "no such tensor"
+        raise RequestError(
+            f"into= has {has} for '{name}', the pruned model has {list(weights[name].shape)}; build the class with "
+            "the pruned widths, or load the graph form without into="
+        )
+    model.load_state_dict(dict(weights), strict=False)
+    return model
