@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from secateur.deploy.extras import require
-from secateur.files import whole_file
 from secateur.deploy.inputs import named_inputs, named_tensors
 from secateur.deploy.program import as_arguments, evaluation_copy, exported_program, quiet
 from secateur.errors import NotExportable
+from secateur.files import whole_file
 from secateur.task import Inputs, call, to_device
 
 OPSET = 20  # the newest that ONNX Runtime 1.17 and later run and quantise throughout

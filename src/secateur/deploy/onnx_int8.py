@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 from secateur.deploy.calibration import FeedReader, named_feeds
 from secateur.deploy.extras import require
-from secateur.files import whole_file
 from secateur.deploy.program import quiet
 from secateur.errors import NotExportable, SecateurError
+from secateur.files import whole_file
 from secateur.task import Inputs
 
 CONTRACTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from secateur.files import whole_file
 from secateur.deploy.program import exported_program, quiet
 from secateur.deploy.pt2_archive import checked_records
 from secateur.errors import CorruptFile, NotExportable
+from secateur.files import whole_file
 from secateur.task import Inputs
 
 

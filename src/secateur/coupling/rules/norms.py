@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from secateur.coupling.facts import Axes, Axis, Facts
+from secateur.coupling.rules.pointwise import pointwise
 from secateur.coupling.values import Arguments, Value
 
 
@@ -59,6 +60,8 @@ def running(f: Facts, a: Arguments) -> Axes:
 
 def reduction(f: Facts, a: Arguments) -> list[Axes]:
     """Means, norms, extrema: drops the axes, or keeps them with size one."""
+    if isinstance(a.get("other"), Value):  # the larger of two tensors
+        return [pointwise(f, a)]
     value: Value = a.get("self") if a.get("self") is not None else next(v for _, v in a.operands())
     dims = _dims(a, value)
     _over(f, "self", value, dims)

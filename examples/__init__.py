@@ -1,0 +1,1 @@
+"""Networks and recipes to try the tool on."""
