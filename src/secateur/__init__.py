@@ -25,6 +25,7 @@ from secateur.errors import (
     UnsafeFile,
 )
 from secateur.graph import Graph, trace
+from secateur.pipeline import Run, compress
 from secateur.planning import Budget, Global, Plan, Rounding, Uniform, allocate
 from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
 from secateur.surgery import Pruned, Verification, cut, load, prune, save
@@ -37,6 +38,6 @@ __all__ = [
     "InputError", "Lock", "Macs", "Magnitude", "MissingExtra", "NotExportable", "NotFinite", "NotVerified",
     "Params", "ParityError", "Plan", "PlanError", "Pruned", "Random", "RecipeError", "RequestError", "Rounding",
     "RunFolderError", "Scores", "SecateurError", "Task", "TaskError", "Taylor", "Uniform", "UnknownName",
-    "UnsafeFile", "Verification", "allocate", "classification", "cut", "find_groups", "load", "prune", "save",
+    "UnsafeFile", "Verification", "Run", "allocate", "classification", "compress", "cut", "find_groups", "load", "prune", "save",
     "score", "trace",
 ]  # fmt: skip

@@ -21,16 +21,18 @@ class Standardised(nn.Conv2d):
 
 
 class Folded(nn.Module):
-    """A weight-standardised convolution, then one with weight norm."""
+    """A plain convolution, a weight-standardised one, and one with weight norm."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = Standardised(3, 8, 3, padding=1)
-        self.conv2 = parametrizations.weight_norm(nn.Conv2d(8, 6, 3, padding=1))
+        self.conv1 = nn.Conv2d(3, 4, 1)
+        self.conv2 = Standardised(4, 8, 3, padding=1)
+        self.conv3 = parametrizations.weight_norm(nn.Conv2d(8, 6, 3, padding=1))
         self.fc = nn.Linear(6, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(F.relu(self.conv2(F.relu(self.conv1(x)))).mean((2, 3)))
+        x = F.relu(self.conv2(F.relu(self.conv1(x))))
+        return self.fc(F.relu(self.conv3(x)).mean((2, 3)))
 
 
 class TwoInputs(nn.Module):
@@ -123,13 +125,13 @@ CASES = (
     Case(
         "folded", Folded, images(),
         {
-            "conv1.weight:0": "8 | conv1.weight:0 conv1.bias:0 conv2.parametrizations.weight.original1:1",
-            "conv2.bias:0":
-                "6 | conv2.parametrizations.weight.original1:0 conv2.bias:0 fc.weight:1",
+            "conv1.weight:0": "4 | conv1.weight:0 conv1.bias:0 conv2.weight:1",
+            "conv2.bias:0": "8 | conv2.weight:0 conv2.bias:0 conv3.parametrizations.weight.original1:1",
+            "conv3.bias:0": "6 | conv3.parametrizations.weight.original1:0 conv3.bias:0 fc.weight:1",
         },
         # The magnitudes of weight norm are part of the folded weight.
-        params=3 * 8 * 9 + 8 + 8 * 6 * 9 + 6 + 6 * 5 + 5,
-        macs=64 * (3 * 8 * 9 + 8 * 6 * 9) + 6 * 5,
+        params=3 * 4 + 4 + 4 * 8 * 9 + 8 + 8 * 6 * 9 + 6 + 6 * 5 + 5,
+        macs=64 * (3 * 4 + 4 * 8 * 9 + 8 * 6 * 9) + 6 * 5,
     ),
     Case(
         "two_inputs", TwoInputs, _two_inputs,

@@ -33,7 +33,9 @@ def _product(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
 
 
 def _einsum(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
-    terms, _, result = a["equation"].replace(" ", "").partition("->")
+    terms, arrow, result = a["equation"].replace(" ", "").partition("->")
+    if not arrow:  # letters that stand once are the result
+        result = "".join(c for c in terms if terms.count(c) == 1)
     summed = {}
     for term, value in zip(terms.split(","), a["tensors"], strict=True):
         for letter, axis in zip(term.replace("...", "")[::-1], value.axes[::-1], strict=False):

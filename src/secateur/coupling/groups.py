@@ -109,7 +109,8 @@ class Groups:
         for group in self.groups:
             if group.name == name:
                 return group
-        raise UnknownName(f"no group is called '{name}'; there are {len(self)}, the first '{self.groups[0].name}'")
+        first = f", the first '{self.groups[0].name}'" if self.groups else ""
+        raise UnknownName(f"no group is called '{name}'; there are {len(self)}{first}")
 
 
 def find_groups(graph: Graph, rules: Mapping[str, Rule] | None = None) -> Groups:

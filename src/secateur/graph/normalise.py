@@ -7,6 +7,7 @@ standardisation, weight norm) are folded into a parameter: their value would cha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -105,7 +106,8 @@ def drop_dead(module: fx.GraphModule) -> None:
 def fold_parameters(module: fx.GraphModule) -> dict[str, tuple[str, ...]]:
     """Computes parameter-only parts that mix positions, once, and stores each as a parameter.
 
-    The result takes the name of the parameter of its own shape where there is just one.
+    The result takes the name of the parameter of its own shape where there is just one, and nothing else
+    reads that one.
 
     Returns:
         ``{name of the result: names of the parameters it came from}``.
@@ -117,7 +119,7 @@ def fold_parameters(module: fx.GraphModule) -> dict[str, tuple[str, ...]]:
             sources[node] = (str(node.target),)
         elif node.op == "call_function" and node.all_input_nodes:
             inputs = node.all_input_nodes
-            if all(i in sources for i in inputs) and isinstance(node.meta.get("val"), Tensor):
+            if all(i in sources for i in inputs) and isinstance(node.meta.get("val"), (Tensor, tuple, list)):
                 sources[node] = tuple(dict.fromkeys(s for i in inputs for s in sources[i]))
                 if op_name(node) in _MIXING or any(i in mixing for i in inputs):
                     mixing.add(node)
@@ -129,7 +131,8 @@ def fold_parameters(module: fx.GraphModule) -> dict[str, tuple[str, ...]]:
         with torch.no_grad():
             value = values.of(node).detach().clone()
         same_shape = [s for s in sources[node] if fetch(module, s).shape == value.shape]
-        name = same_shape[0] if len(same_shape) == 1 else f"folded_{len(folded)}"
+        free = len(same_shape) == 1 and _only_for(module, same_shape[0], node, sources)
+        name = same_shape[0] if free else f"folded_{len(folded)}"
         learnt = any(isinstance(fetch(module, s), torch.nn.Parameter) for s in sources[node])
         trains = any(fetch(module, s).requires_grad for s in sources[node])
         _assign(module, name, torch.nn.Parameter(value, requires_grad=trains) if learnt else value)
@@ -139,6 +142,21 @@ def fold_parameters(module: fx.GraphModule) -> dict[str, tuple[str, ...]]:
         node.replace_all_uses_with(new)
         folded[name] = sources[node]
     return folded
+
+
+def _only_for(
+    module: fx.GraphModule, name: str, result: fx.Node, sources: Mapping[fx.Node, tuple[str, ...]]
+) -> bool:
+    """Whether all that reads a parameter goes into ``result``: one that is used elsewhere keeps its value."""
+    tensor = fetch(module, name)
+    pending = [n for n in module.graph.nodes if n.op == "get_attr" and fetch(module, str(n.target)) is tensor]
+    while pending:
+        node = pending.pop()
+        if node not in sources:
+            return False
+        if node is not result:
+            pending += node.users
+    return True
 
 
 class _Constants:

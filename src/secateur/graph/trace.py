@@ -58,7 +58,13 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
                 program = _export(model, args, kwargs, None)
             except Exception as error:
                 _raise_export_error(model, args, kwargs, error)
-    module = program.module(check_guards=False)
+    try:
+        module = program.module(check_guards=False)
+    except RuntimeError as error:  # torch.fx keeps a few names, such as 'code' and 'graph', for itself
+        raise NotExportable(
+            f"torch.export traced the model but cannot build it again: {_words(error)}. "
+            "Rename the submodule or parameter that the message names, or wrap the model in another module"
+        ) from error
     module = fx.GraphModule(module, module.graph)
     inline_wrappers(module)
     drop_assertions(module)

@@ -35,15 +35,6 @@ def analysis(groups: Groups) -> dict[str, Any]:
     }
 
 
-def cost_of_units(groups: Groups, group: Group, units: int | None = None) -> tuple[int, int]:
-    """Parameters and multiply-adds of a sample that go with the first ``units`` of a group, all of them by default."""
-    gone = group.atoms if units is None else group.atoms[:units]
-    before, after = _without(groups, np.empty(0, dtype=np.int64)), _without(groups, gone)
-    bound = [cost(groups.graph).bind(groups) for cost in (Params, Macs)]
-    params, macs = (round(cost.of(before) - cost.of(after)) for cost in bound)
-    return params, macs
-
-
 def _without(groups: Groups, atoms: np.ndarray) -> np.ndarray:
     """bool ``[labels]``: what lives when these atoms go."""
     return groups.coupling.alive(atoms)

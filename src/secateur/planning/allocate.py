@@ -242,7 +242,7 @@ def _whole_where_tiny(problem: Problem, widths: np.ndarray) -> np.ndarray:
     Halving a channel multiplier or the heads of a tiny transformer on top of the channels would leave
     far less than the share that was asked for.
     """
-    many = np.array([max((m.multiplicity for m in g.members), default=1) > 1 for g in problem.groups])
+    many = np.array([max((m.multiplicity for m in g.members), default=1) > 1 for g in problem.groups], dtype=bool)
     tiny = (problem.units < 4) & many
     return np.where(tiny, problem.units, widths)
 

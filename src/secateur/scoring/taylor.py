@@ -37,6 +37,9 @@ class Taylor(Criterion):
         names = [n for n in tensors if tensors[n].is_floating_point()]
         # The program holds the user's parameters themselves: swap in leaves of our own, for a while.
         leaves = [tensors[n].detach().clone().requires_grad_(True) for n in names]
+        own = dict(run.model.named_buffers(remove_duplicate=False))
+        # Clones, since a program may write to them.
+        buffers = {n: own.get(n, b).clone() for n, b in program.named_buffers()}
         total: dict[str, np.ndarray] = {}
         count = 0
         device = leaves[0].device
@@ -44,7 +47,7 @@ class Taylor(Criterion):
             inputs, target = split_batch(to_device(batch, device))
             outputs = torch.func.functional_call(
                 program,
-                dict(zip(names, leaves, strict=True)),
+                buffers | dict(zip(names, leaves, strict=True)),
                 *_arguments(inputs),
             )
             loss = checked_loss(run.task, outputs, target)

@@ -72,6 +72,7 @@ class _Lockstep:
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
         lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
         self.tolerance = TOLERANCES.get(lowest, 1e-3) if tolerance is None else tolerance
+        self.written = _written(self.old.graph) | _written(self.new.graph)
         self.reference: dict[fx.Node, Any] = {}
         self.cut: dict[fx.Node, Any] = {}
         self.worst, self.worst_node, self.compared, self.restricted = 0.0, "-", 0, False
@@ -89,7 +90,8 @@ class _Lockstep:
                 break
             if node.op == "placeholder":
                 value = next(inputs)
-                self.reference[node] = self.cut[self.nodes[node]] = value
+                # Each side has its own: a program may write over its inputs.
+                self.reference[node], self.cut[self.nodes[node]] = _copy(value), _copy(value)
                 continue
             self.reference[node] = self._reference(node)
             self._run_new_until(pending, self.nodes[node])
@@ -131,7 +133,8 @@ class _Lockstep:
     def _fetch(self, module: fx.GraphModule, node: fx.Node) -> Any:
         if node.target == "training":
             return False
-        return self._promote(fetch(module, str(node.target)))
+        value = self._promote(fetch(module, str(node.target)))
+        return _copy(value) if node in self.written else value
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if self.dtype is not None:
@@ -242,6 +245,22 @@ class _Lockstep:
                     f"relative error {error:.3g}, at most {self.tolerance:g} accepted; nothing was changed",
                     node.name,
                 )
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _written(graph: fx.Graph) -> set[fx.Node]:
+    """State that the program writes to, directly or through a view: it must not be the user's own."""
+    found = set()
+    for node in graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            while node.op == "call_function" and node.all_input_nodes:
+                node = node.all_input_nodes[0]
+            found.add(node)
+    return found
 
 
 def relative_error(found: Tensor, reference: Tensor) -> float:

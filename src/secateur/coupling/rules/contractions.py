@@ -95,8 +95,9 @@ def _space(f: Facts, a: Arguments, channel: int) -> Axes:
     out = []
     for i in range(channel + 1, len(a.input)):
         kernel = a.weight.shape[i - channel + 1]
+        stride = a.stride[i - channel - 1] if len(a.stride) > 1 else (a.stride or [1])[0]
         f.pin(a.weight[i - channel + 1], "it is an axis of the kernel")
-        if kernel == 1 and a.input.shape[i] == a.shape[i]:
+        if kernel == stride == 1 and a.input.shape[i] == a.shape[i]:
             out.append(a.input[i])
         else:
             f.pin(a.input[i], _SPATIAL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from secateur.coupling.facts import Axes, Axis, Facts
 from secateur.coupling.rules.pointwise import pointwise
-from secateur.coupling.values import Arguments, Value
+from secateur.coupling.values import Arguments, Value, op_name
 
 
 def batch_norm(f: Facts, a: Arguments) -> Axes:
@@ -64,8 +64,18 @@ def reduction(f: Facts, a: Arguments) -> list[Axes]:
         return [pointwise(f, a)]
     value: Value = a.get("self") if a.get("self") is not None else next(v for _, v in a.operands())
     dims = _dims(a, value)
+    if _gives_positions(a):
+        for i in dims:
+            f.pin(value[i], "the operator returns positions along it, such as the class with the largest logit")
     _over(f, "self", value, dims)
     return _drop(f, a, value, dims)
+
+
+def _gives_positions(a: Arguments) -> bool:
+    """``argmax``, and ``max`` or ``median`` along an axis, whose second output holds indices."""
+    return op_name(a.node).endswith(("argmax", "argmin")) or (
+        len(a.outputs) == 2 and op_name(a.node).endswith(("::max", "::min", "::median"))
+    )
 
 
 def summation(f: Facts, a: Arguments) -> list[Axes]:

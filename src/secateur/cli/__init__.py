@@ -1,0 +1,17 @@
+"""The commands; names become objects here only.
+
+``secateur.cli.app`` holds the list of commands, one file each; ``failures`` turns every error into one line and an
+exit status. Whatever is heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """The console entry: runs the command line and exits with the status of the contract."""
+    from secateur.cli.app import app
+
+    app(prog_name="secateur")
+
+
+__all__ = ["main"]

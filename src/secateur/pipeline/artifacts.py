@@ -1,0 +1,89 @@
+"""Exports a model for the target in each dtype asked for, and measures what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur.bench import Effort, Entry, Measurement, measure
+from secateur.data import Data
+from secateur.deploy import Artifact, export
+from secateur.pipeline.job import Job
+
+_FORMATS = {"onnxruntime": {"fp32": "onnx", "int8": "onnx-int8"}, "torch": {"fp32": "pt2"}}
+
+
+def build(job: Job, model: nn.Module, where: str, prefix: str, dtypes: Sequence[str]) -> list[Artifact]:
+    """Exports a model in each dtype, each through the parity gate on held-out batches.
+
+    Args:
+        model: what to export.
+        where: folder inside the run.
+        prefix: ``dense`` or ``pruned``; artifacts are called ``<prefix>-<dtype>``.
+        dtypes: of the target's runtime.
+    """
+    folder = job.folder.root / where
+    folder.mkdir(parents=True, exist_ok=True)
+    built = []
+    for dtype in dtypes:
+        artifact = export(
+            model,
+            job.example,
+            _FORMATS[job.target.runtime][dtype],
+            folder,
+            _some(job.data),
+            job.task,
+            calibration=job.data.calibration,
+            name=f"{prefix}-{dtype}",
+        )
+        built.append(replace(artifact, path=artifact.path.relative_to(job.folder.root)))
+    return built
+
+
+def dense_dtypes(job: Job) -> tuple[str, ...]:
+    """The dtypes that the dense model is exported in: fp32 always, for a fair reference."""
+    return tuple(dict.fromkeys(("fp32", *job.target.dtypes)))
+
+
+def timed(
+    job: Job, artifacts: Sequence[Artifact], phase: str, reference: str, effort: Effort | None = None
+) -> list[dict[str, Any]]:
+    """Measures artifacts in turn; the records of ``measurements.jsonl``."""
+    entries = [Entry(a.name, job.folder.root / a.path, a.runtime, a.dtype) for a in artifacts]
+    found = measure(
+        entries,
+        one_sample(job),
+        reference=reference,
+        threads=job.threads,
+        phase=phase,
+        effort=effort or job.effort,
+        seed=job.recipe.seed,
+    )
+    return [_record(job.folder.root, m) for m in found]
+
+
+def one_sample(job: Job) -> Any:
+    """Inputs of a batch of one, from the calibration data."""
+    from secateur.data import slice_batch
+
+    return slice_batch(job.data.calibration[0], 0, 1)
+
+
+def _some(data: Data) -> list[Any]:
+    """A few held-out batches for the parity gate."""
+    batches = []
+    for batch in data.select:
+        batches.append(batch)
+        if len(batches) == 4:
+            break
+    return batches
+
+
+def _record(root: Path, measurement: Measurement) -> dict[str, Any]:
+    record = measurement.to_json()
+    record["path"] = str(Path(record["path"]).relative_to(root))
+    return record

@@ -1,0 +1,161 @@
+"""The main job on one screen: from a trained model and a budget to a proven smaller artifact."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur.coupling import find_groups
+from secateur.data import Data, check_data, evaluate, fingerprint, split_data
+from secateur.deploy import Artifact, Target
+from secateur.errors import Infeasible
+from secateur.graph import trace
+from secateur.pipeline.artifacts import build, dense_dtypes, timed
+from secateur.pipeline.degree import Dense, find_degree, measured_kinds, memory_of
+from secateur.pipeline.environment import model_hash
+from secateur.pipeline.finish import conclude, conclude_infeasible, finish
+from secateur.pipeline.folder import open_folder
+from secateur.pipeline.job import Job
+from secateur.pipeline.rounds import run_rounds, run_until_quality
+from secateur.planning import Budget
+from secateur.recipe import Recipe
+from secateur.task import Inputs, Task, call, classification, logits
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: with every record; ``secateur.load(folder)`` gives the pruned model.
+        verdict: ``met`` or ``missed``.
+        headline: the verdict in words.
+        record: the content of ``verdict.json``.
+    """
+
+    folder: Path
+    verdict: str
+    headline: str
+    record: dict[str, Any]
+
+    @property
+    def exit_status(self) -> int:
+        """What the command line returns: 0 met, 3 missed."""
+        return 0 if self.verdict == "met" else 3
+
+
+def compress(
+    model: nn.Module,
+    data: Data | tuple[Any, Any],
+    *,
+    recipe: Recipe | None = None,
+    budget: Budget | None = None,
+    target: str = "onnxruntime:auto",
+    out: str | os.PathLike[str] = "run",
+    task: Task | None = None,
+    minimise: str | None = None,
+    seed: int = 0,
+    example_inputs: Inputs | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Compresses a trained model until it keeps a budget, and proves it. The model is not changed.
+
+    Run again on the same ``out``, it resumes: recorded decisions and measurements are replayed.
+
+    Args:
+        model: the trained model.
+        data: ``(train_loader, eval_loader)``; everything chosen is chosen on a part of the training data.
+        recipe: all options; instead of it ``budget``, ``target``, ``minimise`` and ``seed`` over the defaults.
+        out: the run folder.
+        task: loss and metric; classification by default.
+        example_inputs: by default a batch of the data.
+        quiet: no progress.
+
+    Raises:
+        RequestError: a wrong model, data, budget or folder; nothing new is written.
+        Infeasible: no cut meets the budget; said before any training, and recorded.
+    """
+    recipe = recipe or Recipe(budget=budget or Budget(), target=target, minimise=minimise, seed=seed)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    wanted = Target.parse(recipe.target)
+    if not isinstance(data, Data):
+        data = split_data(data[0], data[1], seed=recipe.seed, held_out=recipe.held_out)
+    task = task or classification(data.labels)
+    example = data.example_inputs if example_inputs is None else example_inputs
+    groups = find_groups(trace(model, example))
+    check_data(data, classes=_classes(model, example, task))
+    hashes = {"model": model_hash(model), "data": fingerprint(data)}
+    with open_folder(out, recipe, hashes) as folder:
+        job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet)
+        try:
+            dense = _dense(job)
+            if recipe.minimise is not None:
+                state, degree = run_until_quality(job, dense)
+            else:
+                degree = find_degree(job, dense)
+                state = run_rounds(job, dense, degree)
+        except Infeasible as error:
+            conclude_infeasible(job, str(error), error.nearest, started, hashes)
+            raise
+        outcome = finish(job, dense, degree, state)
+        verdict = conclude(job, dense, degree, outcome, started, hashes)
+    return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)
+
+
+def _dense(job: Job) -> Dense:
+    """Exports and measures the dense model: what every relative budget refers to."""
+    job.say(f"dense model: {len(job.groups)} groups, {job.groups.prunable_share:.0%} of the parameters prunable")
+    record = job.folder.journal.step("dense", lambda: _measure_dense(job))
+    artifacts = tuple(Artifact.from_json(a) for a in record["artifacts"])
+    if any(not (job.folder.root / a.path).exists() for a in artifacts):
+        build(job, job.groups.graph.module, "artifacts/dense", "dense", dense_dtypes(job))
+    dense = Dense(
+        artifacts,
+        tuple(record["timings"]),
+        record["reference"],
+        min(a.bytes for a in artifacts),
+        record["memory"],
+        record["metric"],
+    )
+    job.say(
+        f"  {job.task.name} {dense.metric:.4f} on held-out data; the reference is {dense.reference}, "
+        f"{dense.latency_ms:.3f} ms with {job.threads} threads"
+    )
+    return dense
+
+
+def _measure_dense(job: Job) -> dict[str, Any]:
+    artifacts = build(job, job.groups.graph.module, "artifacts/dense", "dense", dense_dtypes(job))
+    timings = timed(job, artifacts, "dense", artifacts[0].name)
+    fastest = min(timings, key=lambda t: 1.0 if t["ratio"] is None else t["ratio"])["artifact"]
+    chosen = next(a for a in artifacts if a.name == fastest)
+    return {
+        "artifacts": [a.to_json() for a in artifacts],
+        "timings": timings,
+        "reference": fastest,
+        "memory": memory_of(job, chosen) if any(a.kind == "memory" for a in measured_kinds(job)) else 0,
+        "metric": evaluate(job.model, job.data.select, job.task).metric,
+    }
+
+
+def _classes(model: nn.Module, example: Inputs, task: Task) -> int | None:
+    """How many classes the model tells apart, where the task is to tell classes apart."""
+    import torch
+
+    if task.name != "accuracy":
+        return None
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            found = logits(call(model, example))
+    finally:
+        model.train(training)
+    return int(found.shape[-1])
+
+

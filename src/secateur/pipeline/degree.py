@@ -1,0 +1,241 @@
+"""How much to cut: found before any training, by exporting and measuring candidates in the target.
+
+Latency, size and memory do not depend on the weights' values, so a plan can be tried untrained. Counts follow
+from the plan itself. Each measured budget drives one count (latency the multiply-adds, size the parameters):
+candidates move along the measured response until the budget is met without falling far below it, or the
+smallest possible model is measured to be over it, which makes the budget infeasible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from secateur.bench import Effort, Entry, peak_memory
+from secateur.deploy import Artifact
+from secateur.errors import Infeasible
+from secateur.pipeline.artifacts import build, one_sample, timed
+from secateur.pipeline.job import Job
+from secateur.planning import Allocator, Amount, Budget, Care, Plan, allocate, dead_atoms
+from secateur.scoring import Scores
+from secateur.surgery import cut_groups
+
+DRIVERS = {"latency": "macs", "p95": "macs", "size": "params", "memory": "params", "params": "params", "macs": "macs"}
+AIM = 0.94  # where in a measured budget to aim: its interval has to fit below
+SLACK = 0.86  # a candidate below this share of the budget gives some back
+PROBES = 6
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The dense model in the target's runtime.
+
+    Args:
+        artifacts: in fp32 and the target's dtypes.
+        timings: their measurements.
+        reference: the artifact that relative latency refers to, the fastest.
+        sizes: the size that relative size refers to, the smallest, in bytes.
+        memory: peak memory of the reference, bytes; zero unless a memory budget asks for it.
+        metric: on held-out training data.
+    """
+
+    artifacts: tuple[Artifact, ...]
+    timings: tuple[dict[str, Any], ...]
+    reference: str
+    size: int
+    memory: int
+    metric: float
+
+    @property
+    def latency_ms(self) -> float:
+        """Median of the reference."""
+        return self.timing["median_ms"]  # type: ignore[no-any-return]
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """The reference's measurement."""
+        return next(t for t in self.timings if t["artifact"] == self.reference)
+
+
+@dataclass(frozen=True)
+class Degree:
+    """Shares of the dense model's counts to cut to, ``{"macs": 0.4, ...}``, and the dtype that measured faster."""
+
+    shares: Mapping[str, float]
+    dtype: str
+
+
+def measured_kinds(job: Job) -> list[Amount]:
+    """The budgets that only a measurement can tell."""
+    return [a for a in job.recipe.budget.amounts() if a.kind in ("latency", "p95", "size", "memory")]
+
+
+def count_shares(job: Job) -> dict[str, float]:
+    """Count budgets as shares of the dense model."""
+    dense = {"params": job.costs.params.of(_all(job)), "macs": job.costs.macs.of(_all(job))}
+    return {
+        a.kind: min(1.0, a.limit(dense[a.kind]) / dense[a.kind])
+        for a in job.recipe.budget.amounts()
+        if a.kind in dense
+    }
+
+
+def find_degree(job: Job, dense: Dense) -> Degree:
+    """Finds the shares that meet every cost budget, by measuring where it takes one.
+
+    Raises:
+        Infeasible: even the smallest model is over a budget; names the nearest possible.
+    """
+    shares = count_shares(job)
+    if shares:
+        plan_for(job, job.scores, shares)  # raises Infeasible where counts alone cannot be met
+    wanted = measured_kinds(job)
+    if not wanted:
+        return Degree(shares, job.target.dtypes[-1])
+    for amount in wanted:
+        driver = DRIVERS[amount.kind]
+        guess = amount.limit(_dense_value(dense, amount.kind)) / _dense_value(dense, amount.kind)
+        shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
+    best: Degree | None = None
+    for number in range(PROBES):
+        probe = job.folder.journal.step(f"probe {number}", lambda n=number, s=dict(shares): _probe(job, dense, n, s))
+        shares = {k: max(v, probe["shares"].get(k, 0.0)) if probe["smallest"] else v for k, v in shares.items()}
+        ratios = {a.kind: _reading(probe, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
+        job.say(f"  probe {number + 1}: " + _words(shares, wanted, ratios, probe))
+        if all(r <= 1.0 for r in ratios.values()):
+            if best is None or sum(shares.values()) > sum(best.shares.values()):
+                best = Degree(dict(shares), probe["dtype"])
+            if max(ratios.values()) >= SLACK or all(v >= 1.0 for v in shares.values()):
+                return best
+        elif probe["smallest"]:
+            raise _infeasible(wanted, ratios, dense)
+        shares = _next(job, shares, wanted, ratios, best)
+    if best is not None:
+        return best
+    smallest = job.folder.journal.step("probe smallest", lambda: _probe(job, dense, PROBES, {k: 0.0 for k in shares}))
+    ratios = {a.kind: _reading(smallest, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
+    if any(r > 1.0 for r in ratios.values()):
+        raise _infeasible(wanted, ratios, dense)
+    return Degree(smallest["shares"], smallest["dtype"])
+
+
+def plan_for(
+    job: Job,
+    scores: Scores,
+    shares: Mapping[str, float],
+    care: Care | None = None,
+    allocator: Allocator | None = None,
+) -> Plan:
+    """The plan that cuts the scored model to shares of the *dense* model's counts."""
+    from secateur.cost import Macs, Params
+
+    graph = scores.groups.graph
+    dense = {"params": job.costs.params.of(_all(job)), "macs": job.costs.macs.of(_all(job))}
+    budget = Budget(**{kind: max(1.0, share * dense[kind]) for kind, share in shares.items()})
+    costs = [Params(graph), Macs(graph)]
+    return allocate(
+        scores, costs, budget, allocator=allocator or job.allocator, rounding=job.rounding, care=care
+    )
+
+
+def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> dict[str, Any]:
+    """Cuts the dense model untrained, exports it, measures it beside the reference."""
+    smallest = False
+    try:
+        plan = plan_for(job, job.scores, shares)
+    except Infeasible:
+        plan, smallest = _smallest(job), True
+    artifacts = build(job, cut_groups(job.groups, plan).module, f"probes/{number}", "probe", job.target.dtypes)
+    reference = next(a for a in dense.artifacts if a.name == dense.reference)
+    effort = Effort(width=job.recipe.measure.width, seconds=job.recipe.measure.seconds / 2)
+    timings = timed(job, [reference, *artifacts], f"probe {number}", reference.name, effort)
+    own = [t for t in timings if t["artifact"] != reference.name]
+    fastest = min(own, key=lambda t: t["ratio"])
+    chosen = next(a for a in artifacts if a.name == fastest["artifact"])
+    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
+    everything = _all(job)
+    memory = 0
+    if any(a.kind == "memory" for a in measured_kinds(job)):
+        memory = memory_of(job, chosen)
+    return {
+        "shares": {
+            k: getattr(job.costs, k).of(alive) / getattr(job.costs, k).of(everything) for k in shares
+        },
+        "smallest": smallest,
+        "dtype": chosen.dtype,
+        "latency": fastest["ratio_interval"][1] * dense.latency_ms,
+        "p95": fastest["p95_ms"] / timings[0]["p95_ms"] * dense.timing["p95_ms"],
+        "size": chosen.bytes,
+        "memory": memory,
+        "timings": timings,
+    }
+
+
+def memory_of(job: Job, artifact: Artifact) -> int:
+    """Peak memory of an artifact's process above its empty runtime, bytes."""
+    entry = Entry(artifact.name, job.folder.root / artifact.path, artifact.runtime, artifact.dtype)
+    return peak_memory(entry, one_sample(job), threads=job.threads)
+
+
+def _reading(probe: Mapping[str, Any], kind: str) -> float:
+    return float(probe[kind])
+
+
+def _dense_value(dense: Dense, kind: str) -> float:
+    if kind == "size":
+        return float(dense.size)
+    if kind == "memory":
+        return float(dense.memory)
+    return float(dense.timing["p95_ms"]) if kind == "p95" else dense.latency_ms
+
+
+def _next(
+    job: Job, shares: Mapping[str, float], wanted: list[Amount], ratios: Mapping[str, float], best: Degree | None
+) -> dict[str, float]:
+    """Shares for the next candidate: each driver by its worst budget, halfway back to the best where too small."""
+    out = dict(shares)
+    limits = count_shares(job)
+    for driver in {DRIVERS[a.kind] for a in wanted}:
+        worst = max(r for k, r in ratios.items() if DRIVERS[k] == driver)
+        step = AIM / worst
+        if worst <= 1.0:
+            step = min(step, 1.5)
+        out[driver] = min(out[driver] * step, limits.get(driver, 1.0), 1.0)
+        if best is not None and worst > 1.0:
+            out[driver] = max(out[driver], (best.shares[driver] + out[driver]) / 2 * 0.98)
+    return out
+
+
+def _smallest(job: Job) -> Plan:
+    from secateur.planning import Problem, plan_of
+
+    problem = Problem(job.scores, job.rounding, None)
+    return plan_of(job.groups, problem.dead(problem.floors))
+
+
+def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:
+    amount = max(wanted, key=lambda a: ratios[a.kind])
+    value = ratios[amount.kind] * amount.limit(_dense_value(dense, amount.kind))
+    nearest = value / _dense_value(dense, amount.kind) if amount.relative else value
+    unit = {"latency": "ms", "p95": "ms", "size": " bytes", "memory": " bytes"}[amount.kind]
+    written = f"{nearest:.3g}x" if amount.relative else f"{nearest:,.4g}{unit}"
+    return Infeasible(
+        f"the budget {amount.kind}={amount.asked} cannot be met: the smallest model that can be cut here measures "
+        f"{written}; ask for that or more, or choose a lighter architecture",
+        nearest,
+    )
+
+
+def _words(shares: Mapping[str, float], wanted: list[Amount], ratios: Mapping[str, float], probe: Any) -> str:
+    counts = ", ".join(f"{v:.2f}x {k}" for k, v in shares.items())
+    used = ", ".join(f"{a.kind} at {ratios[a.kind]:.2f} of its budget" for a in wanted)
+    return f"{counts} in {probe['dtype']}: {used}"
+
+
+def _all(job: Job) -> Any:
+    import numpy as np
+
+    return np.ones(job.groups.coupling.facts.size, dtype=bool)
+
+

@@ -1,0 +1,133 @@
+"""Everything a run works with, put together once and only read afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from secateur.bench import Effort, default_threads
+from secateur.cost import BoundCost, Macs, Params
+from secateur.coupling import Groups, find_groups
+from secateur.data import Data
+from secateur.deploy import Target
+from secateur.graph import trace
+from secateur.pipeline.folder import RunFolder
+from secateur.planning import Allocator, Global, Rounding, Uniform
+from secateur.recipe import Recipe
+from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
+from secateur.task import Inputs, Task
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Parameters and multiply-adds of one traced program, for any choice of what lives."""
+
+    params: BoundCost
+    macs: BoundCost
+
+    @classmethod
+    def of(cls, groups: Groups) -> Costs:
+        """The two costs of a program's groups."""
+        return cls(Params(groups.graph).bind(groups), Macs(groups.graph).bind(groups))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's inputs.
+
+    Args:
+        recipe: what was asked.
+        model: the dense model, the user's own; only read.
+        data: training, held-out and evaluation batches.
+        task: loss and metric.
+        folder: where records go.
+        target: runtime and dtype.
+        example: example inputs.
+        groups: of the dense model.
+        quiet: no progress.
+    """
+
+    recipe: Recipe
+    model: nn.Module
+    data: Data
+    task: Task
+    folder: RunFolder
+    target: Target
+    example: Inputs
+    groups: Groups
+    quiet: bool
+
+    @cached_property
+    def costs(self) -> Costs:
+        """Costs of the dense model."""
+        return Costs.of(self.groups)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Saliencies of the dense model."""
+        return scored(self, self.model, self.groups)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the runtime."""
+        return self.recipe.threads or default_threads()
+
+    @property
+    def allocator(self) -> Allocator:
+        """The recipe's allocator."""
+        return Global() if self.recipe.allocator == "global" else Uniform()
+
+    @property
+    def rounding(self) -> Rounding:
+        """The recipe's rounding."""
+        return Rounding(self.recipe.multiple)
+
+    @property
+    def effort(self) -> Effort:
+        """How long a comparison is measured."""
+        return Effort(width=self.recipe.measure.width, seconds=self.recipe.measure.seconds)
+
+    def say(self, line: str) -> None:
+        """One line of progress."""
+        if not self.quiet:
+            from rich.console import Console
+
+            Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+
+
+def criterion_of(job: Job) -> Criterion:
+    """The recipe's criterion."""
+    options = job.recipe.criterion
+    if options.name == "taylor":
+        return Taylor(batches=options.batches)
+    if options.name == "random":
+        return Random(seed=job.recipe.seed)
+    return Magnitude(p=options.p)
+
+
+def scored(job: Job, model: nn.Module, groups: Groups) -> Scores:
+    """Scores a model with the recipe's criterion, on training data."""
+    return score(model, groups, criterion_of(job), job.data.train, job.task)
+
+
+def regroup(job: Job, model: nn.Module) -> Groups:
+    """Groups of a model that was cut before."""
+    return find_groups(trace(model, job.example))
+
+
+def better_or_equal(task: Task, value: float, bound: float) -> bool:
+    """Whether a metric is at least as good as a bound."""
+    return value >= bound if task.higher_is_better else value <= bound
+
+
+def points_lost(task: Task, dense: float, now: float) -> float:
+    """How many points of the metric were lost (negative: gained). One point is 0.01."""
+    return (dense - now if task.higher_is_better else now - dense) * 100.0
+
+
+def jsonable(value: Any) -> Any:
+    """Finite numbers only: JSON has no NaN."""
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value

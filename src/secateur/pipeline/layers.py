@@ -1,0 +1,54 @@
+"""Layer by layer: what a plan left of it, as the plain data of ``layers.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from secateur.cost import Macs, Params, layer_of
+from secateur.coupling import Groups, bind
+from secateur.graph import op_name
+from secateur.planning import Plan, dead_atoms
+
+
+def layers(groups: Groups, plan: Plan | None) -> list[dict[str, Any]]:
+    """The content of ``layers.json``, in order of execution.
+
+    Units are the outputs of a layer's weight. Sparsity is the share of zeros among what is left, which structured
+    pruning leaves at zero; the share of the latency is not measured.
+    """
+    coupling = groups.coupling
+    everything = np.ones(coupling.facts.size, dtype=bool)
+    alive = everything if plan is None else coupling.alive(dead_atoms(groups, plan))
+    params, macs = Params(groups.graph).bind(groups), Macs(groups.graph).bind(groups)
+    before = params.by_layer(everything), macs.by_layer(everything)
+    after = params.by_layer(alive), macs.by_layer(alive)
+    operators = _operators(groups)
+    rows = []
+    for name in dict.fromkeys([*before[0], *before[1]]):
+        axes = coupling.state_axes.get(f"{name}.weight")
+        units = axes[0] if axes else None
+        rows.append(
+            {
+                "name": name,
+                "operator": operators.get(name, "-"),
+                "params_before": round(before[0].get(name, 0.0)),
+                "params_after": round(after[0].get(name, 0.0)),
+                "macs_before": round(before[1].get(name, 0.0)),
+                "macs_after": round(after[1].get(name, 0.0)),
+                "units_before": None if units is None else len(units),
+                "units_after": None if units is None else int(coupling.keep(units, alive).sum()),
+                "sparsity": 0.0,
+                "latency_share": None,
+            }
+        )
+    return rows
+
+
+def _operators(groups: Groups) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node in groups.graph.nodes:
+        if node.op == "call_function" and isinstance(bind(node).get("weight"), type(node)):
+            found.setdefault(layer_of(node), op_name(node).removeprefix("aten::"))
+    return found
