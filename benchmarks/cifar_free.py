@@ -73,7 +73,12 @@ def methods(seeds: int, batches: int) -> Iterator[Method]:
 
 
 def training_free(
-    name: str, model: nn.Module, images: Images, budgets: tuple[str, ...], seeds: int, say: Callable[[str], None]
+    name: str,
+    model: nn.Module,
+    images: Images,
+    budgets: tuple[str, ...],
+    seeds: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """All rows for one network, and its dense accuracy."""
     dense = accuracy(model, images.test)
@@ -128,9 +133,7 @@ def recalibrated(model: nn.Module, images: Images) -> nn.Module:
     return model
 
 
-def _ours(
-    name: str, model: nn.Module, method: Method, asked: str, scoring: Batches, images: Images
-) -> Row:
+def _ours(name: str, model: nn.Module, method: Method, asked: str, scoring: Batches, images: Images) -> Row:
     label = type(method.allocator).__name__.lower()
     what = (name, "Secateur", method.label, label, method.multiple, asked)
     started = time.perf_counter()

@@ -1,22 +1,22 @@
 """The tree of errors. Every one of them is one clear line that says what to do.
 
-    SecateurError                 anything Secateur raises on purpose
-    ├── RequestError              the request is wrong: fix the input               (exit 2)
-    │   ├── RecipeError           unknown keys, contradictory budgets, bad values
-    │   ├── NotExportable         torch.export refuses the model
-    │   ├── InputError            example inputs that the model does not take
-    │   ├── UnknownName           a layer, parameter, model or data set not found
-    │   ├── DataError             missing or empty data, labels out of range
-    │   ├── TaskError             the loss or the metric fails, or is not finite
-    │   ├── NotFinite             NaN or infinity in weights, scores or loss
-    │   ├── PlanError             a plan that is truncated, tampered or for another model
-    │   ├── UnsafeFile            a file that would have to be unpickled
-    │   ├── CorruptFile           a truncated or altered weight or program file
-    │   ├── RunFolderError        an output folder that cannot be used
-    │   └── MissingExtra          an optional dependency is not installed
-    ├── Infeasible                no plan can meet the budget                       (exit 4)
-    ├── NotVerified               a cut differs from the masked original            (exit 1)
-    └── ParityError               an artifact differs from the model it came from   (exit 1)
+SecateurError                 anything Secateur raises on purpose
+├── RequestError              the request is wrong: fix the input               (exit 2)
+│   ├── RecipeError           unknown keys, contradictory budgets, bad values
+│   ├── NotExportable         torch.export refuses the model
+│   ├── InputError            example inputs that the model does not take
+│   ├── UnknownName           a layer, parameter, model or data set not found
+│   ├── DataError             missing or empty data, labels out of range
+│   ├── TaskError             the loss or the metric fails, or is not finite
+│   ├── NotFinite             NaN or infinity in weights, scores or loss
+│   ├── PlanError             a plan that is truncated, tampered or for another model
+│   ├── UnsafeFile            a file that would have to be unpickled
+│   ├── CorruptFile           a truncated or altered weight or program file
+│   ├── RunFolderError        an output folder that cannot be used
+│   └── MissingExtra          an optional dependency is not installed
+├── Infeasible                no plan can meet the budget                       (exit 4)
+├── NotVerified               a cut differs from the masked original            (exit 1)
+└── ParityError               an artifact differs from the model it came from   (exit 1)
 """
 
 from __future__ import annotations

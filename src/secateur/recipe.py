@@ -137,7 +137,11 @@ class Recipe:
         ):
             if not low < value < high:
                 raise RecipeError(f"{name}={value} must lie between {low:g} and {high:g}")
-        for name, count in (("multiple", self.multiple), ("schedule.rounds", self.schedule.rounds), ("threads", self.threads)):
+        for name, count in (
+            ("multiple", self.multiple),
+            ("schedule.rounds", self.schedule.rounds),
+            ("threads", self.threads),
+        ):
             if count is not None and count < 1:
                 raise RecipeError(f"{name}={count} must be at least 1")
         for name, count in (("epochs", self.recovery.epochs), ("final_epochs", self.recovery.final_epochs)):
@@ -211,7 +215,11 @@ def _value(hint: Any, value: Any, origin: str) -> Any:
             return value
         if typing.get_origin(option) is dict and isinstance(value, dict):
             return value
-        if typing.get_origin(option) is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in value):
+        if (
+            typing.get_origin(option) is tuple
+            and isinstance(value, (list, tuple))
+            and all(isinstance(v, int) for v in value)
+        ):
             return tuple(value)
     names = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
     raise RecipeError(f"{origin} must be {names}; got {value!r}")

@@ -109,7 +109,9 @@ def checked_loss(task: Task, outputs: Any, target: Any) -> Tensor:
     try:
         loss = task.loss(logits(outputs), target)
     except Exception as error:
-        raise TaskError(f"the task's loss failed with {type(error).__name__}: {_first_line(error)}") from error
+        raise TaskError(
+            f"the task's loss failed with {type(error).__name__}: {_first_line(error)}"
+        ) from error
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise TaskError(f"the task's loss must be a scalar tensor; got {type(loss).__name__}")
     return loss
@@ -124,7 +126,9 @@ def checked_metric(task: Task, outputs: Any, targets: Any) -> float:
     try:
         value = float(task.metric(outputs, targets))
     except Exception as error:
-        raise TaskError(f"the task's metric failed with {type(error).__name__}: {_first_line(error)}") from error
+        raise TaskError(
+            f"the task's metric failed with {type(error).__name__}: {_first_line(error)}"
+        ) from error
     if value != value or value in (float("inf"), float("-inf")):
         raise TaskError(f"the task's metric is {value}; check the evaluation data and the model's outputs")
     return value

@@ -148,8 +148,8 @@ def test_global_ranks_units_across_groups() -> None:
     scores = Scores(base.groups, values, "by hand", comparable=True)
     plan = allocate(scores, costs(base.groups), Budget(params="0.9x"), care=Care(0.1, 0.5))
     kept = widths(scores, plan)
-    assert kept["6.weight:0"] < 32
-    assert kept["0.weight:0"] == 24 and kept["2.weight:0"] == 48
+    assert kept["6.weight:0"] < 64
+    assert kept["0.weight:0"] == 24 and kept["2.weight:0"] == 48 and kept["8.weight:0"] == 40
 
 
 def test_first_and_last_layer_keep_half_while_they_can() -> None:
@@ -159,7 +159,7 @@ def test_first_and_last_layer_keep_half_while_they_can() -> None:
     kept = widths(scores, allocate(scores, costs(base.groups), Budget(params="0.6x")))
     assert kept["0.weight:0"] >= 12 and kept["8.weight:0"] >= 20
     # The floors give way where the budget cannot be met otherwise.
-    kept = widths(scores, allocate(scores, costs(base.groups), Budget(params="0.05x")))
+    kept = widths(scores, allocate(scores, costs(base.groups), Budget(params="0.07x")))
     assert kept["0.weight:0"] < 12
 
 

@@ -61,12 +61,13 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_saving_where_nothing_can_be_written(tmp_path: Path) -> None:
     plan = random_plan(ready("plain")[1], 3)
+    (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="cannot write"):
-        plan.save(tmp_path / "missing" / "plan.json")
+        plan.save(tmp_path / "file" / "plan.json")
     (tmp_path / "taken").mkdir()
     with pytest.raises(RunFolderError, match="taken"):
         plan.save(tmp_path / "taken")
-    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
 
 
 @pytest.mark.parametrize("name", SOME)

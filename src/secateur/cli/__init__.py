@@ -9,8 +9,10 @@ from __future__ import annotations
 
 def main() -> None:
     """The console entry: runs the command line and exits with the status of the contract."""
-    from secateur.cli.app import app
-
+    try:
+        from secateur.cli.app import app
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     app(prog_name="secateur")
 
 

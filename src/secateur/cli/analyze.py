@@ -33,7 +33,9 @@ def analyze(
     data: DataName = None,
     data_option: DataOption = None,
     target: Annotated[str | None, typer.Option(help="Runtime and dtype, such as onnxruntime:int8.")] = None,
-    against: Annotated[str | None, typer.Option(metavar="M2", help="A lighter architecture to compare with.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="M2", help="A lighter architecture to compare with.")
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """What can be pruned in a model: its groups, and locked axes with their reasons."""
@@ -56,7 +58,9 @@ def analyze(
     _show_locks(record["locked"])
     for operator, times in groups.unknown.items():
         line(f"no rule for {operator} ({several(times, 'call')}): everything it touches is locked")
-    asked = [name for name, given in (("--target", target), ("--data", data), ("--against", against)) if given]
+    asked = [
+        name for name, given in (("--target", target), ("--data", data), ("--against", against)) if given
+    ]
     if asked:
         line(
             f"{' and '.join(asked)}: suitability, sensitivity and the comparison of architectures are not part of "
@@ -70,7 +74,9 @@ def _show_groups(record: dict[str, Any]) -> None:
     by_size = sorted(record["groups"], key=lambda g: -g["params"])
     rows = []
     for group in by_size[:SHOWN_GROUPS]:
-        layers = list(dict.fromkeys(axis["param"].rpartition(".")[0] or axis["param"] for axis in group["axes"]))
+        layers = list(
+            dict.fromkeys(axis["param"].rpartition(".")[0] or axis["param"] for axis in group["axes"])
+        )
         rows.append(
             (
                 group["name"],

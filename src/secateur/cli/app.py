@@ -45,8 +45,14 @@ def secateur(
         raise typer.Exit()
 
 
-for command in (demo, doctor, analyze, explain, compress):
-    app.command()(command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(sweep)
-for command in (bench, export, report):
-    app.command()(command)
+ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app.command()(demo)
+app.command()(doctor)
+app.command()(analyze)
+app.command()(explain)
+app.command()(compress)
+app.command(context_settings=ANYTHING)(sweep)
+app.command()(bench)
+app.command()(export)
+app.command()(report)

@@ -94,7 +94,9 @@ def _onnx(path: Path) -> list[Wanted]:
     found = []
     for value in session.get_inputs():
         if value.type not in ONNX_TYPES:
-            raise InputError(f"{path} takes {value.name!r} as {value.type}, for which no random values are made")
+            raise InputError(
+                f"{path} takes {value.name!r} as {value.type}, for which no random values are made"
+            )
         shape = tuple(n if isinstance(n, int) else None for n in value.shape)
         found.append(Wanted(value.name, shape, ONNX_TYPES[value.type]))
     return found
@@ -139,7 +141,9 @@ def _shapes(wanted: Sequence[Wanted], given: Iterable[str]) -> dict[str, tuple[i
         name, equals, shape = text.partition("=")
         if not equals:
             if len(wanted) != 1:
-                raise RecipeError(f"--input {text} names none of {', '.join(w.name for w in wanted)}; write NAME=SHAPE")
+                raise RecipeError(
+                    f"--input {text} names none of {', '.join(w.name for w in wanted)}; write NAME=SHAPE"
+                )
             name, shape = wanted[0].name, text
         if name not in {w.name for w in wanted}:
             raise RecipeError(f"--input {text}: there is no input {name!r}; there are {_told(wanted)}")
@@ -154,13 +158,17 @@ def _shape(wanted: Wanted, given: tuple[int, ...] | None, batch: int | None) -> 
             n is None or n == g for n, g in zip(wanted.shape, given, strict=True)
         )
         if not fits:
-            raise InputError(f"--input {','.join(map(str, given))} does not fit what is taken: {_told([wanted])}")
+            raise InputError(
+                f"--input {','.join(map(str, given))} does not fit what is taken: {_told([wanted])}"
+            )
         return (batch or given[0], *given[1:])
     if batch is not None and fixed not in (None, batch):
         raise InputError(f"the artifact takes a batch of {fixed} only; --batch {batch} was asked")
     rest = wanted.shape[1:]
     if None in rest:
-        raise InputError(f"an axis of {_told([wanted])} is open; give its sizes, such as --input {wanted.name}=1,128")
+        raise InputError(
+            f"an axis of {_told([wanted])} is open; give its sizes, such as --input {wanted.name}=1,128"
+        )
     return (*((fixed or batch or 1,) if wanted.shape else ()), *(int(n or 0) for n in rest))
 
 

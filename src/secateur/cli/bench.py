@@ -66,7 +66,7 @@ def _entries(path: Path) -> list[Entry]:
         files = [f for f in sorted(folder.rglob("*")) if f.suffix in SUFFIXES and not f.name.startswith(".")]
         if not files:
             raise InputError(f"{path} holds no artifacts; give files, or the folder of a finished run")
-        files.sort(key=lambda f: f.parent == folder)
+        files.sort(key=lambda f: (f.parent == folder, _dtype(f) == "int8"))
         return [
             Entry(
                 f"{path.name}/{f.relative_to(folder)}".removeprefix("/"),

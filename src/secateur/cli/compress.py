@@ -23,7 +23,9 @@ from secateur.cli.options import (
 
 
 def compress(
-    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE.yaml]", help="What is asked, as YAML.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE.yaml]", help="What is asked, as YAML.")
+    ] = None,
     model: OptionalModelName = None,
     model_args: ModelArgs = None,
     weights: Weights = None,
@@ -33,18 +35,23 @@ def compress(
     data_option: DataOption = None,
     task: Annotated[str | None, typer.Option(help="classification, or package.module:callable.")] = None,
     budget: Annotated[
-        list[str] | None, typer.Option("--budget", metavar="KIND=AMOUNT", help="latency=0.5x, drop=1.0; repeatable.")
+        list[str] | None,
+        typer.Option("--budget", metavar="KIND=AMOUNT", help="latency=0.5x, drop=1.0; repeatable."),
     ] = None,
     minimise: Annotated[
         str | None, typer.Option(help="latency, size, params or macs, where only quality has a budget.")
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Runtime and dtype; onnxruntime:auto by default.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Runtime and dtype; onnxruntime:auto by default.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where latency is measured; local by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; 0 by default.")] = None,
     out: Annotated[Path, typer.Option(metavar="RUN", help="The folder of the run.")] = Path("run"),
     set: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any option of a recipe: recovery.epochs=3; repeatable."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any option of a recipe: recovery.epochs=3; repeatable."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the verdict.")] = False,
 ) -> None:
@@ -66,7 +73,9 @@ def compress(
         "device": device,
         "seed": seed,
     }
-    asked = build_recipe(recipe, options, budgets_from(budget), assignments(data_option, "--data-option"), set)
+    asked = build_recipe(
+        recipe, options, budgets_from(budget), assignments(data_option, "--data-option"), set
+    )
     run = run_recipe(asked, out, quiet)
     show_run(run, quiet)
     raise typer.Exit(run.exit_status)

@@ -44,7 +44,9 @@ class Row:
     install: str | None = None
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="The rows as JSON, on standard output.")] = False) -> None:
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="The rows as JSON, on standard output.")] = False,
+) -> None:
     """What works on this machine: runtimes, exporters, devices, trackers; or what to install."""
     found = list(rows())
     if json:
@@ -59,7 +61,9 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="The rows as JSON, 
     )
     missing = [r.name for r in found if not r.works and r.kind in ("runtime", "exporter")]
     line(
-        f"not working: {', '.join(missing)}" if missing else "everything that 'secateur compress' needs works here"
+        f"not working: {', '.join(missing)}"
+        if missing
+        else "everything that 'secateur compress' needs works here"
     )
 
 
@@ -89,7 +93,9 @@ def _exporters() -> Iterator[Row]:
             detail, works = _tried(lambda name=name: _export(name, Path(folder)))  # type: ignore[misc]
             if works:
                 worked[exporter.runtime] = "ran a tiny network"
-            found.append(Row("exporter", name, works, _exporter_version(name), detail, None if works else install))
+            found.append(
+                Row("exporter", name, works, _exporter_version(name), detail, None if works else install)
+            )
     for name, runtime in runtimes.items():
         works = name in worked
         detail = worked.get(name, "installed, but ran nothing" if runtime.available() else "not installed")
@@ -147,7 +153,9 @@ def _devices() -> Iterator[Row]:
     from secateur.bench import default_threads
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Row("device", "cpu", True, None, f"{cores} cores; artifacts are timed with {default_threads()} threads")
+    yield Row(
+        "device", "cpu", True, None, f"{cores} cores; artifacts are timed with {default_threads()} threads"
+    )
 
     def cuda() -> str:
         if not torch.cuda.is_available():
@@ -172,21 +180,20 @@ def _packages() -> Iterator[Row]:
         ("tracker", "tensorboard", "tensorboard", "pip install tensorboard"),
         ("tracker", "mlflow", "mlflow", "pip install mlflow"),
     ):
-
-        def load(package: str = package) -> str:
-            if not has_package(package):
-                raise ModuleNotFoundError("not installed")
-            # Trackers take seconds to import and are not used yet; finding them is enough.
-            if kind == "tracker":
-                return "installed"
-            importlib.import_module(package)
-            return "imported"
-
-        detail, works = _tried(load)
-        detail = "not installed" if not works and not has_package(package) else detail
+        if not has_package(package):
+            detail, works = "not installed", False
+        elif kind == "tracker":  # takes seconds to import, and is not used yet; finding it is enough
+            detail, works = "installed", True
+        else:
+            detail, works = _tried(lambda package=package: _imported(package))  # type: ignore[misc]
         if package != "torchvision" and "torchvision" in detail:
             install = "the torchvision that belongs to the torch above"
         yield Row(kind, distribution, works, _version(distribution), detail, None if works else install)
+
+
+def _imported(package: str) -> str:
+    importlib.import_module(package)
+    return "imported"
 
 
 def _version(distribution: str) -> str | None:

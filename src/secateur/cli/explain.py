@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A layer, a parameter, one of its axes, or a group.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A layer, a parameter, one of its axes, or a group.")
+    ],
     model: ModelName,
     model_args: ModelArgs = None,
     weights: Weights = None,

@@ -27,7 +27,8 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", hidden=True)] = None,
     to: Annotated[
-        list[str] | None, typer.Option("--to", metavar="FORMAT...", help="onnx, onnx-int8, pt2; one or several.")
+        list[str] | None,
+        typer.Option("--to", metavar="FORMAT...", help="onnx, onnx-int8, pt2; one or several."),
     ] = None,
     data: DataName = None,
     data_option: DataOption = None,
@@ -35,7 +36,9 @@ def export(
     """Export the pruned model of a finished run in more formats, each compared with the model first."""
     from secateur.deploy import format_named
 
-    wanted = list(dict.fromkeys(name for text in [*(to or ()), *(more or ())] for name in text.split(",") if name))
+    wanted = list(
+        dict.fromkeys(name for text in [*(to or ()), *(more or ())] for name in text.split(",") if name)
+    )
     if not wanted:
         from secateur.deploy import formats
 
@@ -95,7 +98,9 @@ def _verdict(run: Path) -> dict[str, Any]:
         raise RunFolderError(f"{run} is no folder; give the folder of a finished run")
     path = run / "verdict.json"
     if not path.is_file() or not (run / "model.json").is_file():
-        raise RunFolderError(f"{run} holds no finished run (no verdict.json and model.json); run 'compress' to its end")
+        raise RunFolderError(
+            f"{run} holds no finished run (no verdict.json and model.json); run 'compress' to its end"
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -109,14 +114,16 @@ def _material(run: Path, data: str | None, data_options: Mapping[str, Any]) -> M
     from secateur.surgery import load
 
     recipe = _recipe(run)
-    model = load(run)
+    model: Any = load(run)
     name = data or recipe.get("data")
     if name is not None:
         return _from_data(model, name, data_options if data else recipe.get("data_options") or {}, recipe)
     kept: Any = model.meta["secateur"]
     args, kwargs = tuple(kept["args"]), dict(kept["kwargs"])
     if args and kwargs:
-        raise DataError(f"{run} was made with positional and keyword inputs, and no data by name; give --data")
+        raise DataError(
+            f"{run} was made with positional and keyword inputs, and no data by name; give --data"
+        )
     inputs: Inputs = kwargs or (args[0] if len(args) == 1 else args)
     return Material(
         model,
@@ -128,7 +135,9 @@ def _material(run: Path, data: str | None, data_options: Mapping[str, Any]) -> M
     )
 
 
-def _from_data(model: nn.Module, name: str, options: Mapping[str, Any], recipe: Mapping[str, Any]) -> Material:
+def _from_data(
+    model: nn.Module, name: str, options: Mapping[str, Any], recipe: Mapping[str, Any]
+) -> Material:
     from secateur.cli.datasets import resolve_data
     from secateur.cli.tasks import resolve_task
     from secateur.data import split_data
@@ -180,8 +189,8 @@ def _record(run: Path, verdict: dict[str, Any], artifact: Artifact) -> None:
     path = artifact.path.relative_to(run).as_posix()
     before: dict[str, Any] = next((a for a in verdict.get("artifacts", ()) if a.get("path") == path), {})
     # A record that the run has made says more: its name in the measurements, and its metric on evaluation data.
-    known = {key: before[key] for key in ("name", "metric", "final") if key in before}
-    entry = {**artifact.to_json(), "path": path, "final": False, **known}
+    known: dict[str, Any] = {key: before[key] for key in ("name", "metric", "final") if key in before}
+    entry: dict[str, Any] = {**artifact.to_json(), "path": path, "final": False, **known}
     kept = [a for a in verdict.get("artifacts", ()) if a.get("path") != path]
     verdict["artifacts"] = [*kept, entry]
     write_json(run / "verdict.json", verdict)

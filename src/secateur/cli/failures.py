@@ -1,11 +1,11 @@
 """Every failure is one clear line on standard error, and an exit status.
 
-    what went wrong                             status
-    a SecateurError                             its own (2 request, 4 infeasible, 1 otherwise)
-    a wrong command line                        2
-    a full or read-only disk                    2
-    Ctrl-C                                      130, and how to go on
-    anything else, which is a defect of ours    1, with its type and place (SECATEUR_DEBUG=1: the traceback)
+what went wrong                             status
+a SecateurError                             its own (2 request, 4 infeasible, 1 otherwise)
+a wrong command line                        2
+a full disk, or no access                   2
+Ctrl-C                                      130, and how to go on
+anything else, which is a defect of ours    1, with its type and place (SECATEUR_DEBUG=1: the traceback)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -26,7 +27,10 @@ from secateur.errors import SecateurError
 
 INTERRUPTED = 130
 STOPPED = "stopped; run the same command again to resume"
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+# Writers that are not Python's have exceptions of their own for a full disk.
+FULL_IN_WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
 
 # Typer may carry its own copy of Click, so its exceptions are reached through Typer's public names.
 UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -35,7 +39,7 @@ UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 
 class OneLine(TyperGroup):
     """A group of commands that reports every failure in one line."""
 
-    def main(  # type: ignore[override]
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -71,14 +75,25 @@ def outcome_of(error: Exception) -> tuple[int, str]:
     if isinstance(error, UsageProblem):
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context is not None else ""
-        return 2, f"error: {error.format_message().rstrip('.')}{hint}"  # type: ignore[attr-defined]
-    if isinstance(error, OSError) and error.errno in DISK:
-        where = f" {error.filename}" if error.filename else ""
-        return 2, f"error: cannot write{where}: {error.strerror}; free some space or choose another folder"
+        return 2, f"error: {error.format_message().rstrip('.?')}{hint}"
+    name = f" at {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    if _full(error):
+        return 2, f"error: the disk is full{name}; free some space and run the same command again"
+    if isinstance(error, OSError) and error.errno in DENIED:
+        return (
+            2,
+            f"error: access is denied{name}: {error.strerror}; change the permissions or choose another place",
+        )
     return 1, (
         f"a defect of ours: {type(error).__name__}: {error} ({_place(error)}); "
         "please report it (SECATEUR_DEBUG=1 shows the traceback)"
     )
+
+
+def _full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return any(words in str(error) for words in FULL_IN_WORDS)
 
 
 def say(line: str) -> None:
@@ -105,4 +120,5 @@ def _place(error: BaseException) -> str:
     own = [f for f in frames if f"{os.sep}secateur{os.sep}" in f.filename] or frames
     if not own:
         return "place unknown"
-    return f"{os.path.basename(os.path.dirname(own[-1].filename))}/{os.path.basename(own[-1].filename)}:{own[-1].lineno}"
+    place = Path(own[-1].filename)
+    return f"{place.parent.name}/{place.name}:{own[-1].lineno}"

@@ -19,15 +19,26 @@ from secateur.cli.objects import closest
 from secateur.errors import RecipeError
 
 ModelName = Annotated[
-    str, typer.Option("--model", help="package.module:callable, timm:NAME, torchvision:NAME, hf:NAME or a .pt2 file.")
+    str,
+    typer.Option(
+        "--model", help="package.module:callable, timm:NAME, torchvision:NAME, hf:NAME or a .pt2 file."
+    ),
 ]
 OptionalModelName = Annotated[
     str | None,
-    typer.Option("--model", help="package.module:callable, timm:NAME, torchvision:NAME, hf:NAME or a .pt2 file."),
+    typer.Option(
+        "--model", help="package.module:callable, timm:NAME, torchvision:NAME, hf:NAME or a .pt2 file."
+    ),
 ]
-ModelArgs = Annotated[str | None, typer.Option(metavar="JSON", help="Keyword arguments for the model's callable.")]
-Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="safetensors, or a .pth that holds tensors alone.")]
-Pretrained = Annotated[bool, typer.Option("--pretrained", help="Ask timm or torchvision for trained weights.")]
+ModelArgs = Annotated[
+    str | None, typer.Option(metavar="JSON", help="Keyword arguments for the model's callable.")
+]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="safetensors, or a .pth that holds tensors alone.")
+]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Ask timm or torchvision for trained weights.")
+]
 InputShape = Annotated[
     str | None, typer.Option("--input", metavar="SHAPE", help="Such as 1,3,224,224, where there are no data.")
 ]
@@ -35,9 +46,12 @@ DataName = Annotated[
     str | None, typer.Option("--data", help="digits, imagefolder:PATH, hf:NAME or package.module:callable.")
 ]
 DataOption = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the data, such as size=32; repeatable.")
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="An option of the data, such as size=32; repeatable."),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the record there as JSON.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the record there as JSON.")
+]
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -65,7 +79,9 @@ def json_arguments(text: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise RecipeError(f"--model-args {text} is no JSON: {error}; write it like '{{\"depth\": 20}}'") from error
+        raise RecipeError(
+            f"--model-args {text} is no JSON: {error}; write it like '{{\"depth\": 20}}'"
+        ) from error
     if not isinstance(value, dict):
         raise RecipeError(f"--model-args {text} must be a JSON object of names to values")
     return value
@@ -84,7 +100,9 @@ def assignments(given: Iterable[str] | None, option: str) -> dict[str, Any]:
         if not equals or not name:
             raise RecipeError(f"cannot read {option} {text}; write {option} NAME=VALUE")
         if name in found:
-            raise RecipeError(f"{option} {name} is given twice, as {found[name]!r} and as {value!r}; give it once")
+            raise RecipeError(
+                f"{option} {name} is given twice, as {found[name]!r} and as {value!r}; give it once"
+            )
         found[name] = plain_value(value, f"{option} {text}")
     return found
 
@@ -119,10 +137,14 @@ def budgets_from(given: Iterable[str] | None) -> dict[str, str]:
         kind, equals, amount = text.partition("=")
         kind, amount = kind.strip(), amount.strip()
         if kind not in kinds:
-            raise RecipeError(f"no budget is called {kind!r}; there are {', '.join(kinds)}{closest(kind, kinds)}")
+            raise RecipeError(
+                f"no budget is called {kind!r}; there are {', '.join(kinds)}{closest(kind, kinds)}"
+            )
         if not equals or not amount:
             raise RecipeError(f"cannot read --budget {text}; write for example --budget {kind}=0.5x")
         if found.get(kind, amount) != amount:
-            raise RecipeError(f"contradictory budgets: {kind}={found[kind]} and {kind}={amount}; give one of them")
+            raise RecipeError(
+                f"contradictory budgets: {kind}={found[kind]} and {kind}={amount}; give one of them"
+            )
         found[kind] = amount
     return found

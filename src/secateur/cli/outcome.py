@@ -54,4 +54,3 @@ def _interval(value: Any) -> str:
     if not isinstance(value, list) or len(value) != 2 or None in value:
         return ""
     return f"{value[0]:.3g} to {value[1]:.3g}"
-

@@ -21,4 +21,6 @@ def report(
     from secateur.report import write_report
 
     destination = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
-    screen().print(f"written: {write_report(runs, destination)}", soft_wrap=True, highlight=False, markup=False)
+    screen().print(
+        f"written: {write_report(runs, destination)}", soft_wrap=True, highlight=False, markup=False
+    )

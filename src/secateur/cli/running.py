@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -80,11 +81,21 @@ def _same_recipe(out: Path, recipe: Recipe) -> None:
         before = recipe_from(read_recipe(out / "recipe.yaml"), str(out / "recipe.yaml"))
     except RecipeError as error:
         raise RunFolderError(f"{out} is no run of this version ({error}); give another folder") from error
-    old, new = before.to_dict(), recipe.to_dict()
-    differing = sorted(name for name in new if old[name] != new[name])
+    old, new = _flat(before.to_dict()), _flat(recipe.to_dict())
+    differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if differing:
         name = differing[0]
         raise RunFolderError(
-            f"{out} belongs to another recipe ({name}: {old[name]!r} there, {new[name]!r} asked); give another folder "
-            "with --out"
+            f"{out} belongs to another recipe ({name}: {old.get(name)} there, {new.get(name)} asked); "
+            "give another folder with --out"
         )
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found.update(
+            _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        )
+    return found

@@ -29,7 +29,9 @@ def line(text: str, style: str = "") -> None:
     screen().print(Text(text, style=style), soft_wrap=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()
+) -> None:
     """A table; the columns named in ``right`` are aligned to the right, and text is never read as markup."""
     drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import fx
 
-from secateur.coupling import Axis, Groups, Value, bind
 from secateur.cost.record import Cost, Term
+from secateur.coupling import Axis, Groups, Value, bind
 from secateur.graph import op_name
 
 Arguments = dict[str, Any]
@@ -52,9 +52,12 @@ def _attention(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
 COUNTED: Mapping[str, Callable[[Arguments, Value], list[tuple[Axis, ...]]]] = {
     "aten::linear": _linear,
     **dict.fromkeys(("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution"), _convolution),
-    **dict.fromkeys(("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d"), _transposed),
     **dict.fromkeys(
-        ("aten::matmul", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::__matmul__"), _product
+        ("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d"), _transposed
+    ),
+    **dict.fromkeys(
+        ("aten::matmul", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::__matmul__"),
+        _product,
     ),
     "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _attention,
@@ -113,5 +116,3 @@ def modules_with_weights(nodes: Iterable[fx.Node]) -> list[str]:
             if isinstance(weight, fx.Node) and weight.op == "get_attr":
                 out.append(str(weight.target))
     return out
-
-

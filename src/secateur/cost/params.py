@@ -6,8 +6,8 @@ from math import prod
 
 import torch
 
-from secateur.coupling import Groups
 from secateur.cost.record import Cost, Term
+from secateur.coupling import Groups
 
 
 class Params(Cost):

@@ -152,7 +152,9 @@ def _wrap(node: fx.Node, result: Axes | list[Axes], arguments: Arguments) -> Any
     for one, shape in zip(axes, shapes, strict=True):
         if tuple(len(a) for a in one) != shape:
             sizes = tuple(len(a) for a in one)
-            raise AssertionError(f"the rule of {node.target} gave sizes {sizes} for shape {shape} at {node.name}")
+            raise AssertionError(
+                f"the rule of {node.target} gave sizes {sizes} for shape {shape} at {node.name}"
+            )
         out.append(Value(tuple(one), shape, node))
     return out if several else out[0]
 

@@ -11,6 +11,7 @@ row-major.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -114,7 +115,10 @@ class Facts:
             if axis is first:
                 continue
             if self.is_pinned(first):
-                self.pin(axis, "it meets an axis of fixed size: an input's, a spatial one, or one looked up by index")
+                self.pin(
+                    axis,
+                    "it meets an axis of fixed size: an input's, a spatial one, or one looked up by index",
+                )
             else:
                 self.equal.append((first, axis))
         return first
@@ -238,7 +242,7 @@ class Refinement:
 def refine(first: Sequence[int], second: Sequence[int]) -> Refinement | None:
     """The common refinement of two row-major factorisations of the same length, if there is one."""
     strides = sorted({*_strides(first), *_strides(second)}, reverse=True)
-    if any(big % small for big, small in zip(strides, strides[1:], strict=False)):
+    if any(big % small for big, small in itertools.pairwise(strides)):
         return None
     return Refinement(_pieces(first, strides), _pieces(second, strides))
 
@@ -254,9 +258,9 @@ def _strides(sizes: Sequence[int]) -> list[int]:
 def _pieces(sizes: Sequence[int], strides: Sequence[int]) -> list[tuple[int, ...]]:
     own = _strides(sizes)
     out = []
-    for big, small in zip(own, own[1:], strict=False):
+    for big, small in itertools.pairwise(own):
         inside = [s for s in strides if small <= s <= big]
-        out.append(tuple(a // b for a, b in zip(inside, inside[1:], strict=False)) or (1,))
+        out.append(tuple(a // b for a, b in itertools.pairwise(inside)) or (1,))
     return out
 
 

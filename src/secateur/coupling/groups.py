@@ -145,18 +145,13 @@ class _Incidence:
     @classmethod
     def of(cls, coupling: Coupling, axis: Axis) -> _Incidence:
         classes = coupling.classes(axis)
-        atoms: list[int] = []
-        positions: list[int] = []
         monomials = coupling.solution.monomials
         if not monomials or not any(int(c) in monomials for c in np.unique(classes)):
             where = np.nonzero(classes)[0]
             found = classes[where]
         else:
-            for position, label in enumerate(classes.tolist()):
-                for atom in coupling.monomial(label):
-                    atoms.append(atom)
-                    positions.append(position)
-            found, where = np.array(atoms, dtype=np.int64), np.array(positions, dtype=np.int64)
+            pairs = [(a, i) for i, label in enumerate(classes.tolist()) for a in coupling.monomial(label)]
+            found, where = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         order = np.lexsort((where, found))
         return cls(found[order], where[order])
 
@@ -220,9 +215,9 @@ def _build(
 ) -> list[Group]:
     place = np.full(coupling.facts.size, -1)
     owner = np.full(coupling.facts.size, -1)
-    for index, atoms in enumerate(clusters):
-        owner[atoms] = index
-        place[atoms] = np.arange(len(atoms))
+    for index, cluster in enumerate(clusters):
+        owner[cluster] = index
+        place[cluster] = np.arange(len(cluster))
     found: list[list[Member]] = [[] for _ in clusters]
     for (param, axis), incidence in incidences.items():
         atoms, starts, counts = incidence.runs()
@@ -234,17 +229,20 @@ def _build(
             found[index].append(Member(param, axis, positions))
     names: dict[str, int] = defaultdict(int)
     groups = []
-    for atoms, members in zip(clusters, found, strict=True):
+    for cluster, members in zip(clusters, found, strict=True):
         name = f"{members[0].param}:{members[0].axis}"
         names[name] += 1
         if names[name] > 1:
             name = f"{name}#{names[name]}"
-        groups.append(Group(name, np.array(atoms, dtype=np.int64), tuple(members)))
+        groups.append(Group(name, np.array(cluster, dtype=np.int64), tuple(members)))
     return groups
 
 
 _REMEDIES = (
-    ("output of the model", "it is what the model returns; wrap the model so that the output is a smaller part"),
+    (
+        "output of the model",
+        "it is what the model returns; wrap the model so that the output is a smaller part",
+    ),
     ("no rule", "teach Secateur the operator: find_groups(graph, rules={...})"),
     ("looked up by index", "positions with a fixed meaning, such as a vocabulary, cannot go"),
     ("kernel", "kernels keep their size"),
@@ -266,7 +264,9 @@ def _locks(graph: Graph, coupling: Coupling) -> list[Lock]:
             node = pin.node if pin else None
             if "axis of the kernel" in reason:
                 continue
-            operator = "output" if node is not None and node.op == "output" else str(node.target) if node else "-"
+            operator = (
+                "output" if node is not None and node.op == "output" else str(node.target) if node else "-"
+            )
             remedy = next((words for key, words in _REMEDIES if key in reason), "see the line of code named")
             locks.append(
                 Lock(name, i, len(axis), int(pinned.sum()), operator, reason, source_of(node), remedy)
@@ -279,7 +279,9 @@ def source_of(node: fx.Node | None) -> str:
     if node is None:
         return "-"
     home = str(Path(torch.__file__).parent)
-    found = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', str(node.meta.get("stack_trace") or ""))
+    found = re.findall(
+        r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', str(node.meta.get("stack_trace") or "")
+    )
     found = [frame for frame in found if not frame[0].startswith(home)] or found
     if not found:
         return "-"

@@ -102,7 +102,9 @@ class _Solver:
         b = self.class_of[np.concatenate([y for _, y in self.edges])]
         self.edges = []
         n = len(self.class_of)
-        _, component = connected_components(coo_array((np.ones(len(a), dtype=np.int8), (a, b)), (n, n)), False)
+        _, component = connected_components(
+            coo_array((np.ones(len(a), dtype=np.int8), (a, b)), (n, n)), False
+        )
         smallest = np.full(component.max() + 1, n)
         np.minimum.at(smallest, component, np.arange(n))
         self.class_of = smallest[component][self.class_of]
@@ -117,7 +119,9 @@ class _Solver:
         known = self.reason >= 0
         np.minimum.at(first, self.class_of[known], self.reason[known])
         self.pinned = hit[self.class_of]
-        self.reason = np.where(self.pinned & (first[self.class_of] < len(self.facts.pins)), first[self.class_of], -1)
+        self.reason = np.where(
+            self.pinned & (first[self.class_of] < len(self.facts.pins)), first[self.class_of], -1
+        )
 
     def _pin(self, labels: np.ndarray, why: str, product: Product) -> None:
         self.facts.pins.append(Pin(labels, why, product.node))
@@ -143,7 +147,9 @@ class _Solver:
                 if view[0] != 0 and len(view) > 1 and (view == view[0]).all():
                     self._pin(labels, _UNIFORM, product)
                     changed = True
-            grid = [np.broadcast_to(f.reshape(_shape(i, sizes)), sizes).reshape(-1) for i, f in enumerate(factors)]
+            grid = [
+                np.broadcast_to(f.reshape(_shape(i, sizes)), sizes).reshape(-1) for i, f in enumerate(factors)
+            ]
             dead = whole == 0
             if dead.any():
                 for i, labels in enumerate(product.factors):
@@ -239,11 +245,11 @@ class _Solver:
             ]
             table = np.stack([whole, *grid], axis=1)[whole != 0]
             found.update(dict.fromkeys(map(tuple, table.tolist())))
-        rows = []
-        for whole, *factors in found:
-            free = tuple(sorted({f for f in factors if f}))
-            if free and free != (whole,):
-                rows.append((whole, free))
+        rows: list[tuple[int, Monomial]] = []
+        for row in found:
+            free = tuple(sorted({f for f in row[1:] if f}))
+            if free and free != row[:1]:
+                rows.append((row[0], free))
         return rows
 
     def _settle(self, conflicts: dict[int, tuple[Monomial, Monomial]]) -> None:
@@ -265,7 +271,7 @@ class _Solver:
             self._pin(min(free, key=len), _CONFLICT, first)
             return
         # Derived through other products: the atoms themselves are pinned.
-        whole, (first_form, second_form) = next(iter(conflicts.items()))
+        first_form, second_form = next(iter(conflicts.values()))
         self._pin(np.array(sorted(set(first_form) ^ set(second_form))), _CONFLICT, self.live[0])
 
     def _clashing(self, conflicts: dict[int, tuple[Monomial, Monomial]]) -> list[tuple[Product, Product]]:

@@ -19,7 +19,14 @@ _DROPOUT = frozenset(
     f"aten::{kind}{suffix}" for kind in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
     for suffix in ("", "_")
 )  # fmt: skip
-_ATTENTION_DROPOUT = ("dropout", "attention_dropout", "attn_dropout", "attn_drop", "dropout_p", "dropout_prob")
+_ATTENTION_DROPOUT = (
+    "dropout",
+    "attention_dropout",
+    "attn_dropout",
+    "attn_drop",
+    "dropout_p",
+    "dropout_prob",
+)
 
 
 def count_batch(counter: Tensor, training: bool) -> None:
@@ -109,4 +116,3 @@ def _attention(module: fx.GraphModule, node: fx.Node, rate: float) -> None:
         args[3] = node.kwargs.get("attn_mask")
     args[4] = now
     node.args, node.kwargs = tuple(args), kwargs
-

@@ -41,7 +41,9 @@ def inline_wrappers(module: fx.GraphModule) -> None:
     graph = module.graph
     while wrappers := [n for n in graph.nodes if n.op == "call_function" and op_name(n).startswith("wrap_")]:
         for node in wrappers:
-            position = next(i for i, a in enumerate(node.args) if isinstance(a, fx.Node) and _is_body(module, a))
+            position = next(
+                i for i, a in enumerate(node.args) if isinstance(a, fx.Node) and _is_body(module, a)
+            )
             body_node = node.args[position]
             assert isinstance(body_node, fx.Node)
             _inline(module, node, fetch(module, str(body_node.target)), node.args[position + 1 :])
@@ -75,7 +77,9 @@ def _inline(module: fx.GraphModule, call: fx.Node, body: fx.GraphModule, operand
     outputs = list(result) if isinstance(result, (tuple, list)) else [result]
     for user in list(call.users):
         if op_name(user) == "getitem":
-            user.replace_all_uses_with(outputs[user.args[1]])
+            item = user.args[1]
+            assert isinstance(item, int)
+            user.replace_all_uses_with(outputs[item])
             graph.erase_node(user)
     if call.users:
         call.replace_all_uses_with(outputs[0])
@@ -164,9 +168,7 @@ class _Constants:
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.module, self.values = module, dict[fx.Node, Any]()
-        self.original = {
-            n: fetch(module, str(n.target)) for n in module.graph.nodes if n.op == "get_attr"
-        }
+        self.original = {n: fetch(module, str(n.target)) for n in module.graph.nodes if n.op == "get_attr"}
 
     def of(self, node: fx.Node) -> Any:
         if node in self.original:

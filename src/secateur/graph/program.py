@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from secateur.graph.record import fetch
 
 VERSION = 1
 
-_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+_FUNCTIONS: dict[str, Any] = {
     **{
         f"operator.{name}": getattr(operator, name)
         for name in (
@@ -70,7 +70,9 @@ def encode(module: fx.GraphModule) -> dict[str, Any]:
         if node.op == "get_attr" and node.target != "training":
             value = fetch(module, str(node.target))
             if not isinstance(value, Tensor):
-                raise InputError(f"'{node.target}' is a {type(value).__name__}, which cannot be stored as data")
+                raise InputError(
+                    f"'{node.target}' is a {type(value).__name__}, which cannot be stored as data"
+                )
             tensors[str(node.target)] = {
                 "parameter": isinstance(value, nn.Parameter),
                 "requires_grad": bool(value.requires_grad),
@@ -94,7 +96,9 @@ def decode(data: Mapping[str, Any], weights: Mapping[str, Tensor]) -> fx.GraphMo
     """
     try:
         if data["version"] != VERSION:
-            raise CorruptFile(f"the program is of version {data['version']}; this Secateur reads version {VERSION}")
+            raise CorruptFile(
+                f"the program is of version {data['version']}; this Secateur reads version {VERSION}"
+            )
         state = _state(data["tensors"], weights)
         graph = fx.Graph()
         nodes: dict[str, fx.Node] = {}
@@ -109,7 +113,9 @@ def decode(data: Mapping[str, Any], weights: Mapping[str, Tensor]) -> fx.GraphMo
             if item["op"] == "get_attr" and item["target"] == "training":
                 state["training"] = False
         if data["inputs"] is not None:
-            specs = [pytree.treespec_loads(data[k]) if data[k] is not None else None for k in ("inputs", "outputs")]
+            specs = [
+                pytree.treespec_loads(data[k]) if data[k] is not None else None for k in ("inputs", "outputs")
+            ]
             graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(list(data["arguments"]), specs[0], specs[1])))  # type: ignore[arg-type]
         module = fx.GraphModule(state, graph, class_name="Pruned")
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError) as error:
@@ -126,9 +132,13 @@ def _state(tensors: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[st
             state[name] = state[source]
             continue
         if name not in weights:
-            raise CorruptFile(f"the weight file has no tensor '{name}'; it is truncated or of another program")
+            raise CorruptFile(
+                f"the weight file has no tensor '{name}'; it is truncated or of another program"
+            )
         tensor = weights[name]
-        state[name] = nn.Parameter(tensor, requires_grad=entry["requires_grad"]) if entry["parameter"] else tensor
+        state[name] = (
+            nn.Parameter(tensor, requires_grad=entry["requires_grad"]) if entry["parameter"] else tensor
+        )
     return state
 
 
@@ -155,7 +165,9 @@ def _target(op: str, name: str) -> Any:
         raise CorruptFile(f"the program names the operator '{name}', which programs may not call")
     found = getattr(getattr(getattr(torch.ops, space), operator_name), overload or "default")
     if not isinstance(found, torch._ops.OpOverload):
-        raise CorruptFile(f"'{name}' is no operator of torch's registry; import the package that registers it")
+        raise CorruptFile(
+            f"'{name}' is no operator of torch's registry; import the package that registers it"
+        )
     return found
 
 

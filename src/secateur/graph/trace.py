@@ -49,7 +49,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     small_args, small_kwargs, batch = _two_samples(args, kwargs)
     with _evaluating(model):
         try:
-            program = _export(model, small_args, small_kwargs, _dynamic_shapes(small_args, small_kwargs, dynamic))
+            program = _export(
+                model, small_args, small_kwargs, _dynamic_shapes(small_args, small_kwargs, dynamic)
+            )
         except Exception:
             # The model's own code may fix the batch: export the inputs as they were given.
             small_args, small_kwargs = args, kwargs
@@ -135,7 +137,7 @@ def _dynamic_shapes(args: Any, kwargs: Any, dynamic: Dynamic | None) -> Any:
         def one(t: Any) -> Any:
             if not isinstance(t, Tensor) or not t.dim():
                 return None
-            return {a: torch.export.Dim.AUTO for a in {0, *extra.get(key, ())}}
+            return dict.fromkeys({0, *extra.get(key, ())}, torch.export.Dim.AUTO)
 
         return pytree.tree_map(one, value)
 
@@ -208,7 +210,9 @@ def _user_line(error: BaseException) -> str:
 
 def _is_dynamic(module: fx.GraphModule) -> bool:
     return any(
-        isinstance(n.meta.get("val"), Tensor) and n.meta["val"].dim() and not isinstance(n.meta["val"].shape[0], int)
+        isinstance(n.meta.get("val"), Tensor)
+        and n.meta["val"].dim()
+        and not isinstance(n.meta["val"].shape[0], int)
         for n in module.graph.nodes
         if n.op == "placeholder"
     )

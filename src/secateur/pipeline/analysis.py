@@ -45,9 +45,7 @@ def _group(groups: Groups, group: Group, params: BoundCost, dense: float) -> dic
         "name": group.name,
         "units": group.units,
         "params": round(dense - params.of(_without(groups, group.atoms))),
-        "axes": [
-            {"param": m.param, "axis": m.axis, "multiplicity": m.multiplicity} for m in group.members
-        ],
+        "axes": [{"param": m.param, "axis": m.axis, "multiplicity": m.multiplicity} for m in group.members],
     }
 
 

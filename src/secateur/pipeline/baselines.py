@@ -23,8 +23,19 @@ from secateur.recovery import FineTune, RecalibrateBatchNorm, Setting, recover
 from secateur.scoring import Random, score
 from secateur.surgery import cut_groups
 
+RANDOM = (
+    "random pruning, no training",
+    "units removed at random to the same cost; batch-norm statistics recomputed",
+)
+UNTRAINED = (
+    "this plan, no training",
+    "the plan of the result cut at once; batch-norm statistics recomputed",
+)
 
-def baselines(job: Job, dense: Dense, plan: Plan, shares: dict[str, float], dtype: str, epochs: int) -> list[dict[str, Any]]:
+
+def baselines(
+    job: Job, dense: Dense, plan: Plan, shares: dict[str, float], dtype: str, epochs: int
+) -> list[dict[str, Any]]:
     """The rows of the report's table of baselines; see the module.
 
     Args:
@@ -34,33 +45,17 @@ def baselines(job: Job, dense: Dense, plan: Plan, shares: dict[str, float], dtyp
         epochs: that the result was trained for.
     """
     rows = []
-    journal = job.folder.journal
+    step = job.folder.journal.step
     for artifact in dense.artifacts:
         if artifact.dtype == "int8":
-            rows.append(journal.step("baseline int8", lambda a=artifact: _int8(job, dense, a)))
+            rows.append(step("baseline int8", _int8, job, dense, artifact))
     random = _random_plan(job, shares)
-    rows.append(
-        journal.step(
-            "baseline random",
-            lambda: _pruned(
-                job, dense, random, dtype, "random pruning, no training",
-                "units removed at random to the same cost; batch-norm statistics recomputed",
-            ),
-        )
-    )  # fmt: skip
-    rows.append(
-        journal.step(
-            "baseline untrained",
-            lambda: _pruned(
-                job, dense, plan, dtype, "this plan, no training",
-                "the plan of the result cut at once; batch-norm statistics recomputed",
-            ),
-        )
-    )  # fmt: skip
+    rows.append(step("baseline random", _pruned, job, dense, random, dtype, RANDOM))
+    rows.append(step("baseline untrained", _pruned, job, dense, plan, dtype, UNTRAINED))
     if job.recipe.trained_baselines and epochs:
         job.say(f"  two baselines are trained for {epochs} epochs each, as the result was")
-        rows.append(journal.step("baseline dense trained", lambda: _trained(job, dense, None, dtype, epochs)))
-        rows.append(journal.step("baseline random trained", lambda: _trained(job, dense, random, dtype, epochs)))
+        rows.append(step("baseline dense trained", _trained, job, dense, None, dtype, epochs))
+        rows.append(step("baseline random trained", _trained, job, dense, random, dtype, epochs))
     return rows
 
 
@@ -79,15 +74,17 @@ def _random_plan(job: Job, shares: dict[str, float]) -> Plan:
     return plan_for(job, scores, shares, allocator=Uniform())
 
 
-def _pruned(job: Job, dense: Dense, plan: Plan, dtype: str, name: str, what: str) -> dict[str, Any]:
+def _pruned(job: Job, dense: Dense, plan: Plan, dtype: str, named: tuple[str, str]) -> dict[str, Any]:
     module: nn.Module = cut_groups(job.groups, plan).module
     module = _recalibrated(job, module)
-    return _measured(job, dense, module, dtype, name, what, training=False)
+    return _measured(job, dense, module, dtype, *named, training=False)
 
 
 def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int) -> dict[str, Any]:
     options = job.recipe.recovery
-    module: nn.Module = copy.deepcopy(job.groups.graph.module) if plan is None else cut_groups(job.groups, plan).module
+    module: nn.Module = (
+        copy.deepcopy(job.groups.graph.module) if plan is None else cut_groups(job.groups, plan).module
+    )
     train = FineTune(
         epochs=epochs, optimizer=options.optimizer, lr=options.lr, weight_decay=options.weight_decay
     )
@@ -96,13 +93,17 @@ def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int)
     name = "the dense model, trained as long" if plan is None else "random pruning, trained as long"
     setting = Setting(seed=job.recipe.seed, checkpoint=home, quiet=job.quiet, what=f"baseline: {kind}")
     module, _ = recover(module, job.data, job.task, train, setting)
-    return _measured(job, dense, module, dtype, name, f"{epochs} epochs with the same optimiser", training=True)
+    return _measured(
+        job, dense, module, dtype, name, f"{epochs} epochs with the same optimiser", training=True
+    )
 
 
 def _recalibrated(job: Job, module: nn.Module) -> nn.Module:
     if not any("running_mean" in name for name, _ in module.named_buffers()):
         return module
-    again, _ = recover(module, job.data, job.task, RecalibrateBatchNorm(), Setting(seed=job.recipe.seed, quiet=True))
+    again, _ = recover(
+        module, job.data, job.task, RecalibrateBatchNorm(), Setting(seed=job.recipe.seed, quiet=True)
+    )
     return again
 
 
@@ -119,7 +120,14 @@ def _measured(
 
 
 def _row(
-    job: Job, name: str, what: str, artifact: Artifact, timing: dict[str, Any], metric: float, *, training: bool
+    job: Job,
+    name: str,
+    what: str,
+    artifact: Artifact,
+    timing: dict[str, Any],
+    metric: float,
+    *,
+    training: bool,
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -132,5 +140,3 @@ def _row(
         "training": training,
         "timings": [] if timing["phase"] != "baseline" else [timing],
     }
-
-

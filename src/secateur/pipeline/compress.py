@@ -109,8 +109,10 @@ def compress(
 
 def _dense(job: Job) -> Dense:
     """Exports and measures the dense model: what every relative budget refers to."""
-    job.say(f"dense model: {len(job.groups)} groups, {job.groups.prunable_share:.0%} of the parameters prunable")
-    record = job.folder.journal.step("dense", lambda: _measure_dense(job))
+    job.say(
+        f"dense model: {len(job.groups)} groups, {job.groups.prunable_share:.0%} of the parameters prunable"
+    )
+    record = job.folder.journal.step("dense", _measure_dense, job)
     artifacts = tuple(Artifact.from_json(a) for a in record["artifacts"])
     if any(not (job.folder.root / a.path).exists() for a in artifacts):
         build(job, job.groups.graph.module, "artifacts/dense", "dense", dense_dtypes(job))
@@ -136,11 +138,21 @@ def _measure_dense(job: Job) -> dict[str, Any]:
     chosen = next(a for a in artifacts if a.name == fastest)
     return {
         "artifacts": [a.to_json() for a in artifacts],
-        "timings": timings,
+        "timings": _rebased(timings, fastest),
         "reference": fastest,
         "memory": memory_of(job, chosen) if any(a.kind == "memory" for a in measured_kinds(job)) else 0,
         "metric": evaluate(job.model, job.data.select, job.task).metric,
     }
+
+
+def _rebased(timings: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+    """Two timings paired with the first, as paired with the faster one: ratios turned over."""
+    if timings[0]["artifact"] == reference:
+        return timings
+    (slow, fast) = timings
+    low, high = fast["ratio_interval"]
+    turned = {"reference": reference, "ratio": 1 / fast["ratio"], "ratio_interval": [1 / high, 1 / low]}
+    return [{**slow, **turned}, {**fast, "reference": None, "ratio": None, "ratio_interval": None}]
 
 
 def _classes(model: nn.Module, example: Inputs, task: Task) -> int | None:
@@ -157,5 +169,3 @@ def _classes(model: nn.Module, example: Inputs, task: Task) -> int | None:
     finally:
         model.train(training)
     return int(found.shape[-1])
-
-

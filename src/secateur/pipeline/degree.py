@@ -21,7 +21,14 @@ from secateur.planning import Allocator, Amount, Budget, Care, Plan, allocate, d
 from secateur.scoring import Scores
 from secateur.surgery import cut_groups
 
-DRIVERS = {"latency": "macs", "p95": "macs", "size": "params", "memory": "params", "params": "params", "macs": "macs"}
+DRIVERS = {
+    "latency": "macs",
+    "p95": "macs",
+    "size": "params",
+    "memory": "params",
+    "params": "params",
+    "macs": "macs",
+}
 AIM = 0.94  # where in a measured budget to aim: its interval has to fit below
 SLACK = 0.86  # a candidate below this share of the budget gives some back
 PROBES = 6
@@ -50,7 +57,7 @@ class Dense:
     @property
     def latency_ms(self) -> float:
         """Median of the reference."""
-        return self.timing["median_ms"]  # type: ignore[no-any-return]
+        return float(self.timing["median_ms"])
 
     @property
     def timing(self) -> dict[str, Any]:
@@ -99,8 +106,10 @@ def find_degree(job: Job, dense: Dense) -> Degree:
         shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
     best: Degree | None = None
     for number in range(PROBES):
-        probe = job.folder.journal.step(f"probe {number}", lambda n=number, s=dict(shares): _probe(job, dense, n, s))
-        shares = {k: max(v, probe["shares"].get(k, 0.0)) if probe["smallest"] else v for k, v in shares.items()}
+        probe = job.folder.journal.step(f"probe {number}", _probe, job, dense, number, shares)
+        shares = {
+            k: max(v, probe["shares"].get(k, 0.0)) if probe["smallest"] else v for k, v in shares.items()
+        }
         ratios = {a.kind: _reading(probe, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
         job.say(f"  probe {number + 1}: " + _words(shares, wanted, ratios, probe))
         if all(r <= 1.0 for r in ratios.values()):
@@ -113,7 +122,9 @@ def find_degree(job: Job, dense: Dense) -> Degree:
         shares = _next(job, shares, wanted, ratios, best)
     if best is not None:
         return best
-    smallest = job.folder.journal.step("probe smallest", lambda: _probe(job, dense, PROBES, {k: 0.0 for k in shares}))
+    smallest = job.folder.journal.step(
+        "probe smallest", _probe, job, dense, PROBES, dict.fromkeys(shares, 0.0)
+    )
     ratios = {a.kind: _reading(smallest, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
     if any(r > 1.0 for r in ratios.values()):
         raise _infeasible(wanted, ratios, dense)
@@ -146,7 +157,9 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
         plan = plan_for(job, job.scores, shares)
     except Infeasible:
         plan, smallest = _smallest(job), True
-    artifacts = build(job, cut_groups(job.groups, plan).module, f"probes/{number}", "probe", job.target.dtypes)
+    artifacts = build(
+        job, cut_groups(job.groups, plan).module, f"probes/{number}", "probe", job.target.dtypes
+    )
     reference = next(a for a in dense.artifacts if a.name == dense.reference)
     effort = Effort(width=job.recipe.measure.width, seconds=job.recipe.measure.seconds / 2)
     timings = timed(job, [reference, *artifacts], f"probe {number}", reference.name, effort)
@@ -159,9 +172,7 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {
-            k: getattr(job.costs, k).of(alive) / getattr(job.costs, k).of(everything) for k in shares
-        },
+        "shares": {k: getattr(job.costs, k).of(alive) / getattr(job.costs, k).of(everything) for k in shares},
         "smallest": smallest,
         "dtype": chosen.dtype,
         "latency": fastest["ratio_interval"][1] * dense.latency_ms,
@@ -191,7 +202,11 @@ def _dense_value(dense: Dense, kind: str) -> float:
 
 
 def _next(
-    job: Job, shares: Mapping[str, float], wanted: list[Amount], ratios: Mapping[str, float], best: Degree | None
+    job: Job,
+    shares: Mapping[str, float],
+    wanted: list[Amount],
+    ratios: Mapping[str, float],
+    best: Degree | None,
 ) -> dict[str, float]:
     """Shares for the next candidate: each driver by its worst budget, halfway back to the best where too small."""
     out = dict(shares)
@@ -237,5 +252,3 @@ def _all(job: Job) -> Any:
     import numpy as np
 
     return np.ones(job.groups.coupling.facts.size, dtype=bool)
-
-

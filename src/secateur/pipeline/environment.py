@@ -12,10 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_PACKAGES = ("onnx", "onnxruntime", "onnxscript", "safetensors", "numpy", "timm", "transformers", "torchvision")
+_PACKAGES = (
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "safetensors",
+    "numpy",
+    "timm",
+    "transformers",
+    "torchvision",
+)
 
 
-def environment(threads: int, seed: int, hashes: dict[str, str], started: str, finished: str | None) -> dict[str, Any]:
+def environment(
+    threads: int, seed: int, hashes: dict[str, str], started: str, finished: str | None
+) -> dict[str, Any]:
     """The content of ``environment.json``."""
     packages = {}
     for name in _PACKAGES:

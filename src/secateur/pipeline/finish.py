@@ -57,7 +57,7 @@ def finish(job: Job, dense: Dense, degree: Degree, state: State) -> Outcome:
 def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State) -> Outcome:
     where = "artifacts"
     name = f"final {state.number}"
-    record = job.folder.journal.step(name, lambda: _measure(job, dense, state.model, where))
+    record = job.folder.journal.step(name, _measure, job, dense, state.model, where)
     artifacts = tuple(Artifact.from_json(a) for a in record["artifacts"])
     if any(not (job.folder.root / a.path).exists() for a in artifacts):
         build(job, state.model, where, "pruned", job.target.dtypes)
@@ -114,12 +114,18 @@ def _limit(row: Mapping[str, Any]) -> float:
 # -- records -----------------------------------------------------------------------------------------
 
 
-def conclude(job: Job, dense: Dense, degree: Degree, outcome: Outcome, started: str, hashes: dict[str, str]) -> dict[str, Any]:
+def conclude(
+    job: Job, dense: Dense, degree: Degree, outcome: Outcome, started: str, hashes: dict[str, str]
+) -> dict[str, Any]:
     """Computes the baselines and writes every record of the run; returns the verdict."""
     chosen, rows = outcome.chosen, list(outcome.rows)
     after = counts(job, outcome.state.plan)
     before = counts(job, None)
-    shares = {"macs": after["macs"] / before["macs"]} if before["macs"] else {"params": after["params"] / before["params"]}
+    shares = (
+        {"macs": after["macs"] / before["macs"]}
+        if before["macs"]
+        else {"params": after["params"] / before["params"]}
+    )
     epochs = _epochs(job, outcome.state.number)
     compared = []
     if outcome.state.plan is not None:
@@ -141,7 +147,8 @@ def conclude(job: Job, dense: Dense, degree: Degree, outcome: Outcome, started: 
         },
         "classes": class_rows(chosen.classes),
         "artifacts": [
-            _artifact(a, chosen if a.name == chosen.artifact.name else None) for a in (*dense.artifacts, *outcome.artifacts)
+            _artifact(a, chosen if a.name == chosen.artifact.name else None)
+            for a in (*dense.artifacts, *outcome.artifacts)
         ],
         "gains": _gains(dense, outcome),
         "baselines": [{k: v for k, v in row.items() if k != "timings"} for row in compared],
@@ -152,7 +159,9 @@ def conclude(job: Job, dense: Dense, degree: Degree, outcome: Outcome, started: 
     return verdict
 
 
-def conclude_infeasible(job: Job, reason: str, nearest: float | None, started: str, hashes: dict[str, str]) -> None:
+def conclude_infeasible(
+    job: Job, reason: str, nearest: float | None, started: str, hashes: dict[str, str]
+) -> None:
     """Records that the budget cannot be met, and what could."""
     verdict = {
         "verdict": "infeasible",
@@ -161,7 +170,14 @@ def conclude_infeasible(job: Job, reason: str, nearest: float | None, started: s
         "target": str(job.target),
         "reference": None,
         "budgets": [
-            {"kind": a.kind, "asked": a.asked, "dense": None, "achieved": None, "interval": None, "met": False}
+            {
+                "kind": a.kind,
+                "asked": a.asked,
+                "dense": None,
+                "achieved": None,
+                "interval": None,
+                "met": False,
+            }
             for a in job.recipe.budget.amounts()
         ],
         "nearest": nearest,
@@ -178,7 +194,12 @@ def conclude_infeasible(job: Job, reason: str, nearest: float | None, started: s
 
 
 def _write(
-    job: Job, dense: Dense, outcome: Outcome, compared: Sequence[Mapping[str, Any]], started: str, hashes: dict[str, str]
+    job: Job,
+    dense: Dense,
+    outcome: Outcome,
+    compared: Sequence[Mapping[str, Any]],
+    started: str,
+    hashes: dict[str, str],
 ) -> None:
     folder, steps = job.folder, job.folder.journal.steps
     folder.write_json("analysis.json", analysis(job.groups))
@@ -220,7 +241,9 @@ def _round_zero(job: Job, dense: Dense) -> dict[str, Any]:
 
 def _environment(job: Job, started: str, hashes: dict[str, str]) -> dict[str, Any]:
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return environment(job.threads, job.recipe.seed, {**hashes, "recipe": job.recipe.digest}, started, finished)
+    return environment(
+        job.threads, job.recipe.seed, {**hashes, "recipe": job.recipe.digest}, started, finished
+    )
 
 
 def _epochs(job: Job, rounds: int) -> int:

@@ -43,7 +43,9 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def open_folder(out: str | os.PathLike[str], recipe: Recipe, hashes: Mapping[str, str]) -> Iterator[RunFolder]:
+def open_folder(
+    out: str | os.PathLike[str], recipe: Recipe, hashes: Mapping[str, str]
+) -> Iterator[RunFolder]:
     """Opens a new run, or one that was begun with the same recipe, model and data.
 
     Raises:
@@ -63,7 +65,9 @@ def open_folder(out: str | os.PathLike[str], recipe: Recipe, hashes: Mapping[str
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFolderError(f"cannot make {root}: {error.strerror}; give another folder with --out") from error
+        raise RunFolderError(
+            f"cannot make {root}: {error.strerror}; give another folder with --out"
+        ) from error
     with _locked(root):
         for left in root.rglob(".*.part"):
             left.unlink(missing_ok=True)
@@ -92,12 +96,16 @@ def _locked(root: Path) -> Iterator[None]:
     import fcntl
 
     try:
-        handle = open(root / ".lock", "w")  # noqa: SIM115 - held for the whole run
+        handle = open(root / ".lock", "w")
     except OSError as error:
-        raise RunFolderError(f"cannot write in {root}: {error.strerror}; give another folder with --out") from error
+        raise RunFolderError(
+            f"cannot write in {root}: {error.strerror}; give another folder with --out"
+        ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunFolderError(f"another process is working in {root}; wait for it, or give another folder") from error
+            raise RunFolderError(
+                f"another process is working in {root}; wait for it, or give another folder"
+            ) from error
         yield

@@ -34,8 +34,8 @@ class Journal:
     def __contains__(self, name: str) -> bool:
         return name in self.steps
 
-    def step(self, name: str, work: Callable[[], Any]) -> Any:
-        """The step's recorded outcome, or that of ``work``, recorded. Outcomes are JSON data.
+    def step(self, name: str, work: Callable[..., Any], *args: Any) -> Any:
+        """The step's recorded outcome, or that of ``work(*args)``, recorded. Outcomes are JSON data.
 
         Raises:
             RunFolderError: the record cannot be written.
@@ -43,7 +43,7 @@ class Journal:
         if name in self.steps:
             self.replayed += 1
             return self.steps[name]
-        outcome = json.loads(json.dumps(work()))
+        outcome = json.loads(json.dumps(work(*args)))
         line = json.dumps({"step": name, "outcome": outcome}) + "\n"
         try:
             with open(self.path, "a", encoding="utf-8") as file:
@@ -51,7 +51,9 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise RunFolderError(f"cannot write {self.path}: {error.strerror}; free some space and run again") from error
+            raise RunFolderError(
+                f"cannot write {self.path}: {error.strerror}; free some space and run again"
+            ) from error
         self.steps[name] = outcome
         return outcome
 
@@ -63,7 +65,9 @@ class Journal:
                 entry = json.loads(line)
                 self.steps[entry["step"]] = entry["outcome"]
             except (ValueError, KeyError, TypeError) as error:
-                raise CorruptFile(f"{self.path} line {number} was altered; start anew in another folder") from error
+                raise CorruptFile(
+                    f"{self.path} line {number} was altered; start anew in another folder"
+                ) from error
         if lines[-1]:  # cut off in the middle: forget it, and do not append to it
             with whole_file(self.path) as partial:
                 partial.write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")

@@ -52,7 +52,9 @@ def compare_classes(job: Job, dense: Evaluation, pruned: Evaluation) -> tuple[Cl
         return ()
 
 
-def judge(job: Job, dense: Dense, reference: Evaluation, candidate: Candidate, plan: Plan | None) -> list[dict[str, Any]]:
+def judge(
+    job: Job, dense: Dense, reference: Evaluation, candidate: Candidate, plan: Plan | None
+) -> list[dict[str, Any]]:
     """The rows of ``budgets`` in ``verdict.json``: one for each amount that was asked."""
     return [_row(job, dense, reference, candidate, plan, amount) for amount in job.recipe.budget.amounts()]
 
@@ -67,9 +69,19 @@ def _row(
     row: dict[str, Any] = {"kind": amount.kind, "asked": amount.asked, "interval": None}
     if amount.kind == "latency":
         if amount.relative:
-            row |= {"unit": "ms", "dense": base, "achieved": ratio * base, "interval": [s * base for s in spread]}
+            row |= {
+                "unit": "ms",
+                "dense": base,
+                "achieved": ratio * base,
+                "interval": [s * base for s in spread],
+            }
             return row | {"ratio": ratio, "ratio_interval": spread, "met": spread[1] <= amount.value}
-        row |= {"unit": "ms", "dense": base, "achieved": timing["median_ms"], "interval": timing["interval_ms"]}
+        row |= {
+            "unit": "ms",
+            "dense": base,
+            "achieved": timing["median_ms"],
+            "interval": timing["interval_ms"],
+        }
         return row | {"met": timing["interval_ms"][1] <= amount.value}
     if amount.kind == "p95":
         before, after = dense.timing["p95_ms"], timing["p95_ms"]
@@ -102,7 +114,9 @@ def counts(job: Job, plan: Plan | None) -> dict[str, int]:
 
     coupling = job.groups.coupling
     alive = (
-        np.ones(coupling.facts.size, dtype=bool) if plan is None else coupling.alive(dead_atoms(job.groups, plan))
+        np.ones(coupling.facts.size, dtype=bool)
+        if plan is None
+        else coupling.alive(dead_atoms(job.groups, plan))
     )
     costs: Costs = job.costs
     return {"params": round(costs.params.of(alive)), "macs": round(costs.macs.of(alive))}

@@ -68,7 +68,13 @@ def run_rounds(job: Job, dense: Dense, degree: Degree) -> State:
     for number in range(1, total + 1):
         care = Care(least=0.1 ** (1 / total), edges=0.5 ** (1 / total))
         state = one_round(
-            job, dense, state, shares_at(degree.shares, number / total), degree.dtype, care, last=number == total
+            job,
+            dense,
+            state,
+            shares_at(degree.shares, number / total),
+            degree.dtype,
+            care,
+            last=number == total,
         )
     return state
 
@@ -108,7 +114,7 @@ def one_round(
     """Cuts ``state`` to shares of the dense counts, recovers, and records the round."""
     number = state.number + 1
     home = job.folder.round(number)
-    job.folder.journal.step(f"round {number}", lambda: _work(job, dense, state, shares, dtype, care, last))
+    job.folder.journal.step(f"round {number}", _work, job, dense, state, shares, dtype, care, last)
     record = job.folder.journal.steps[f"round {number}"]
     job.say(
         f"  round {number}: {record['fraction_cut']:.0%} cut, {job.task.name} {record['metric_before']:.4f} after "
@@ -139,7 +145,10 @@ def _work(
     recoverer = _recoverer(job, last)
     if recoverer is not None:
         setting = Setting(
-            seed=job.recipe.seed + number, checkpoint=home / "recovery", quiet=job.quiet, what=f"round {number}"
+            seed=job.recipe.seed + number,
+            checkpoint=home / "recovery",
+            quiet=job.quiet,
+            what=f"round {number}",
         )
         recovered = recover_(model, job.data, job.task, recoverer, setting)
         after = recovered.after
@@ -206,5 +215,3 @@ def _dense_macs(job: Job) -> float:
     import numpy as np
 
     return job.costs.macs.of(np.ones(job.groups.coupling.facts.size, dtype=bool))
-
-

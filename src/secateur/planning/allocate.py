@@ -8,13 +8,13 @@ step, where it buys most.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from secateur.coupling import Group, Groups
 from secateur.cost import BoundCost, Cost, modules_with_weights
+from secateur.coupling import Group, Groups
 from secateur.errors import Infeasible, RecipeError
 from secateur.planning.budget import Amount, Budget
 from secateur.planning.plan import Plan, plan_of
@@ -49,7 +49,7 @@ class Global(Allocator):
     def widths(self, problem: Problem, level: float) -> np.ndarray:
         """Units above the ``1 - level`` quantile of all saliencies, rounded."""
         ranking = problem.ranking
-        cut = int(round((1.0 - level) * len(ranking)))
+        cut = round((1.0 - level) * len(ranking))
         if cut >= len(ranking):
             return problem.floors.copy()
         threshold = ranking[cut]
@@ -96,9 +96,7 @@ class Problem:
 
     def dead(self, widths: np.ndarray) -> np.ndarray:
         """The atoms removed when each group keeps its most salient units."""
-        gone = [
-            g.atoms[order[int(n) :]] for g, order, n in zip(self.groups, self.order, widths, strict=True)
-        ]
+        gone = [g.atoms[order[int(n) :]] for g, order, n in zip(self.groups, self.order, widths, strict=True)]
         return np.concatenate(gone) if gone else np.empty(0, dtype=np.int64)
 
     def alive(self, widths: np.ndarray) -> np.ndarray:
@@ -171,7 +169,9 @@ def _limits(groups: Groups, costs: Sequence[Cost], budget: Budget) -> list[Limit
     for amount in budget.amounts():
         if amount.kind not in bound:
             known = ", ".join(sorted(bound)) or "none"
-            raise RecipeError(f"no cost model was given for the budget {amount.kind}={amount.asked}; given: {known}")
+            raise RecipeError(
+                f"no cost model was given for the budget {amount.kind}={amount.asked}; given: {known}"
+            )
         limits.append(Limit(bound[amount.kind], amount, bound[amount.kind].of(everything)))
     if not limits:
         raise RecipeError("the budget is empty; give params=, macs= or another amount")
@@ -199,11 +199,32 @@ def _search(problem: Problem, limits: Sequence[Limit], allocator: Allocator) -> 
         else:
             high = middle
     steps = np.array([problem.rounding.step(g) for g in problem.groups], dtype=np.int64)
-    widths = _fill(problem, limits, widths, lambda i: int(steps[i]))
+    widths = _fill(problem, limits, widths, steps)
     # Widths may leave the friendly multiple only where the budget would otherwise not be attained.
     while _attained(problem, limits, widths) < ATTAINED and steps.max(initial=1) > 1:
         steps = np.maximum(steps // 2, 1)
-        widths = _fill(problem, limits, widths, lambda i: int(steps[i]))
+        widths = _fill(problem, limits, widths, steps)
+    return _exchange(problem, limits, widths)
+
+
+def _exchange(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> np.ndarray:
+    """Gives up a few units of one group for others', while the budget is not attained and that brings it nearer.
+
+    Needed where one unit is more than three per cent of the budget: in narrow networks only.
+    """
+    used = _attained(problem, limits, widths)
+    while used < ATTAINED:
+        candidates = []
+        for i in range(len(widths)):
+            for units in range(1, min(4, int(widths[i] - problem.floors[i])) + 1):
+                fewer = widths.copy()
+                fewer[i] -= units
+                candidates.append(_fill(problem, limits, fewer, np.ones_like(widths), frozenset((i,))))
+        attained = [_attained(problem, limits, c) for c in candidates]
+        if max(attained, default=0.0) <= used:
+            break
+        best = int(np.argmax(attained))
+        used, widths = attained[best], candidates[best]
     return widths
 
 
@@ -214,20 +235,24 @@ def _attained(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> 
 
 
 def _fill(
-    problem: Problem, limits: Sequence[Limit], widths: np.ndarray, step: Callable[[int], int]
+    problem: Problem,
+    limits: Sequence[Limit],
+    widths: np.ndarray,
+    steps: np.ndarray,
+    closed: frozenset[int] = frozenset(),
 ) -> np.ndarray:
     """Adds steps back where the mean saliency of what returns is highest, while the budget holds."""
     widths = widths.copy()
-    open_groups = {i for i in range(len(widths)) if widths[i] < problem.units[i]}
+    open_groups = {i for i in range(len(widths)) if widths[i] < problem.units[i]} - closed
 
     def gain(i: int) -> float:
-        back = problem.order[i][widths[i] : widths[i] + step(i)]
+        back = problem.order[i][widths[i] : widths[i] + steps[i]]
         return float(problem.saliencies[i][back].mean())
 
     while open_groups:
         best = max(sorted(open_groups), key=gain)
         tried = widths.copy()
-        tried[best] = min(problem.units[best], tried[best] + step(best))
+        tried[best] = min(problem.units[best], tried[best] + steps[best])
         if _fits(problem, limits, tried):
             widths = tried
             if widths[best] < problem.units[best]:
@@ -242,7 +267,9 @@ def _whole_where_tiny(problem: Problem, widths: np.ndarray) -> np.ndarray:
     Halving a channel multiplier or the heads of a tiny transformer on top of the channels would leave
     far less than the share that was asked for.
     """
-    many = np.array([max((m.multiplicity for m in g.members), default=1) > 1 for g in problem.groups], dtype=bool)
+    many = np.array(
+        [max((m.multiplicity for m in g.members), default=1) > 1 for g in problem.groups], dtype=bool
+    )
     tiny = (problem.units < 4) & many
     return np.where(tiny, problem.units, widths)
 
@@ -269,9 +296,4 @@ def _edge_groups(groups: Groups) -> set[str]:
     if not weights:
         return set()
     first, last = weights[0], weights[-1]
-    return {
-        g.name
-        for g in groups
-        for m in g.members
-        if (m.param, m.axis) in ((first, 0), (last, 1))
-    }
+    return {g.name for g in groups for m in g.members if (m.param, m.axis) in ((first, 0), (last, 1))}

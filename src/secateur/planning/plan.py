@@ -87,9 +87,13 @@ class Plan:
         except (TypeError, KeyError) as error:
             raise PlanError(f"{origin} is not a plan: it has no {error}; make it anew") from error
         if body["version"] != VERSION:
-            raise PlanError(f"{origin} is of version {body['version']}; this Secateur reads version {VERSION}")
+            raise PlanError(
+                f"{origin} is of version {body['version']}; this Secateur reads version {VERSION}"
+            )
         if digest != _digest(body):
-            raise PlanError(f"{origin} was altered after it was written: its digest does not match; make it anew")
+            raise PlanError(
+                f"{origin} was altered after it was written: its digest does not match; make it anew"
+            )
         return cls(
             body["fingerprint"],
             _indices(body["kept"]),
@@ -151,7 +155,9 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
                 raise PlanError(f"the plan names '{name}' axis {axis}, which the model does not have")
             size = len(state[name][axis])
             if not indices or indices[0] < 0 or indices[-1] >= size or any(np.diff(indices) <= 0):
-                raise PlanError(f"the plan's indices for '{name}' axis {axis} (size {size}) are not sorted and inside")
+                raise PlanError(
+                    f"the plan's indices for '{name}' axis {axis} (size {size}) are not sorted and inside"
+                )
             masks[name, axis] = np.isin(np.arange(size), indices)
     dead = []
     for group in groups:
@@ -162,8 +168,12 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
     atoms = np.concatenate(dead) if dead else np.empty(0, dtype=np.int64)
     implied = plan_of(groups, atoms).kept
     if {n: {a: tuple(i) for a, i in axes.items()} for n, axes in plan.kept.items()} != implied:
-        different = next((n for n in sorted({*implied, *plan.kept}) if implied.get(n) != plan.kept.get(n)), "?")
-        raise PlanError(f"the plan splits what is coupled, first at '{different}': it was altered or is for another model")
+        different = next(
+            (n for n in sorted({*implied, *plan.kept}) if implied.get(n) != plan.kept.get(n)), "?"
+        )
+        raise PlanError(
+            f"the plan splits what is coupled, first at '{different}': it was altered or is for another model"
+        )
     return atoms
 
 
@@ -172,4 +182,6 @@ def _digest(body: Any) -> str:
 
 
 def _indices(data: Any) -> dict[str, dict[int, tuple[int, ...]]]:
-    return {name: {int(a): tuple(int(i) for i in idx) for a, idx in axes.items()} for name, axes in data.items()}
+    return {
+        name: {int(a): tuple(int(i) for i in idx) for a, idx in axes.items()} for name, axes in data.items()
+    }

@@ -27,9 +27,7 @@ class Magnitude(Criterion):
 
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:
         """``(sum |w|^p)^(1/p)`` for each unit."""
-        powers = {
-            (m.param, m.axis): None for g in run.groups for m in g.members if m.param in tensors
-        }
+        powers = {(m.param, m.axis): None for g in run.groups for m in g.members if m.param in tensors}
         summed = {
             (name, axis): sum_slices(tensors[name].abs().double() ** self.p, axis) for name, axis in powers
         }

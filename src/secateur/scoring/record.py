@@ -87,7 +87,9 @@ def score(
     values = {name: np.asarray(v, dtype=np.float64) for name, v in criterion.weigh(tensors, run).items()}
     for name, value in values.items():
         if not np.isfinite(value).all():
-            raise NotFinite(f"the scores of group '{name}' hold NaN or infinity; check the weights and the loss")
+            raise NotFinite(
+                f"the scores of group '{name}' hold NaN or infinity; check the weights and the loss"
+            )
     return Scores(groups, values, str(criterion), criterion.comparable)
 
 

@@ -52,7 +52,9 @@ class Taylor(Criterion):
             )
             loss = checked_loss(run.task, outputs, target)
             if not torch.isfinite(loss):
-                raise NotFinite("the loss is NaN or infinite on a calibration batch; check the data and the model")
+                raise NotFinite(
+                    "the loss is NaN or infinite on a calibration batch; check the data and the model"
+                )
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
             products = {
                 n: (w.detach() * g) for n, w, g in zip(names, leaves, gradients, strict=True) if g is not None
@@ -71,5 +73,3 @@ def _arguments(inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
-
-

@@ -54,5 +54,3 @@ def _no_axis_empty(groups: Groups, sizes: Sizes) -> None:
         for i, axis in enumerate(axes):
             if len(axis) and sizes.of(axis) == 0:
                 raise NotVerified(f"the plan would empty axis {i} of '{name}'", name)
-
-

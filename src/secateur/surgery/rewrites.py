@@ -140,13 +140,13 @@ def _slice(call: Call) -> None:
     if call.sizes.whole(axis):
         return
     given = bind(call.old)
-    numbers = [None if v is None else hint(_number(v)) for v in (given["start"], given["end"])]
-    start, stop, step = slice(*numbers, hint(given["step"])).indices(len(axis))
+    first, last = (None if v is None else hint(_number(v)) for v in (given["start"], given["end"]))
+    start, stop, step = slice(first, last, hint(given["step"])).indices(len(axis))
     if step > 1:  # a split with its phase pinned: the phase stays
         call.set(start=start, end=2**63 - 1)
         return
-    first = call.sizes.before(axis, start)
-    call.set(start=first, end=first + call.sizes.of(axis[start : max(start, stop)]))
+    begin = call.sizes.before(axis, start)
+    call.set(start=begin, end=begin + call.sizes.of(axis[start : max(start, stop)]))
 
 
 def _narrow(call: Call) -> None:

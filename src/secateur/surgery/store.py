@@ -78,7 +78,9 @@ def load(folder: str | os.PathLike[str], into: nn.Module | None = None) -> nn.Mo
     try:
         data = json.loads((home / PROGRAM).read_text())
     except OSError as error:
-        raise CorruptFile(f"cannot read {home / PROGRAM}: {error.strerror}; is this a finished run?") from error
+        raise CorruptFile(
+            f"cannot read {home / PROGRAM}: {error.strerror}; is this a finished run?"
+        ) from error
     except ValueError as error:
         raise CorruptFile(f"{home / PROGRAM} is truncated or was altered: {error}") from error
     module = decode(data, weights)
@@ -138,8 +140,7 @@ def _check_reference(module: fx.GraphModule, reference: Mapping[str, Tensor], ho
             f"the model in {home} does not compute its reference outputs (relative error {worst:.2g}): "
             "a file was altered or belongs to another model"
         )
-    device_free = {k: v for k, v in zip(("args", "kwargs"), (args, kwargs), strict=True)}
-    module.meta["secateur"] = {"fingerprint": "", **device_free}
+    module.meta["secateur"] = {"fingerprint": "", "args": args, "kwargs": kwargs}
 
 
 def _number(key: str) -> int:

@@ -138,7 +138,7 @@ class _Lockstep:
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if self.dtype is not None:
-            args, kwargs = fx.node.map_aggregate((args, kwargs), self._promote_dtype)  # type: ignore[misc]
+            args, kwargs = fx.node.map_aggregate((args, kwargs), self._promote_dtype)
         assert callable(node.target)
         return node.target(*args, **kwargs)
 
@@ -192,7 +192,7 @@ class _Lockstep:
         if item:
             masked = [masked if i == int(item) else t for i, t in enumerate(given)]
         if in_args:
-            return (*args[:position], masked, *args[position + 1 :]), kwargs  # type: ignore[operator, index]
+            return (*args[:position], masked, *args[position + 1 :]), kwargs  # type: ignore[operator]
         return args, {**kwargs, name: masked}
 
     def _restricted(self, node: fx.Node) -> Any:
@@ -230,7 +230,9 @@ class _Lockstep:
         expected = self._kept(self.reference[node], self.coupling.values.get(node))
         found = self.cut[self.nodes[node]]
         pairs = (
-            list(zip(expected, found, strict=True)) if isinstance(expected, (tuple, list)) else [(expected, found)]
+            list(zip(expected, found, strict=True))
+            if isinstance(expected, (tuple, list))
+            else [(expected, found)]
         )
         for reference, cut in pairs:
             if not isinstance(reference, Tensor) or _random(node):

@@ -13,15 +13,9 @@ from secateur.coupling.values import Arguments
 
 Rule = Callable[[Facts, Arguments], Axes | list[Axes]]
 
-RULES: Mapping[str, Rule] = {
-    **pointwise.TABLE,
-    **contractions.TABLE,
-    **norms.TABLE,
-    **shapes.TABLE,
-    **parts.TABLE,
-    **spatial.TABLE,
-    **creation.TABLE,
-}
+_SUBJECTS = (pointwise, contractions, norms, shapes, parts, spatial, creation)
+
+RULES: Mapping[str, Rule] = {name: rule for subject in _SUBJECTS for name, rule in subject.TABLE.items()}
 
 lock = shapes.lock
 elementwise = pointwise.pointwise

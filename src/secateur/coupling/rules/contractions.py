@@ -25,9 +25,7 @@ def product(f: Facts, left: Value, right: Value, name: str) -> Axes:
     columns = right.axes[-1:] if len(right) > 1 else ()
     lead = max(len(left), len(right), 2) - 2
     shapes = [v.shape[:-2] for v in (left, right)]
-    sizes = tuple(
-        max((s[-back] for s in shapes if len(s) >= back), default=1) for back in range(lead, 0, -1)
-    )
+    sizes = tuple(max((s[-back] for s in shapes if len(s) >= back), default=1) for back in range(lead, 0, -1))
     return (*broadcast(f, [left.axes[:-2], right.axes[:-2]], sizes), *rows, *columns)
 
 

@@ -35,7 +35,7 @@ def group_norm(f: Facts, a: Arguments) -> Axes:
     groups, channel = int(a.num_groups), a.input[1]
     own, inner = f.split(channel, (groups, len(channel) // groups))
     f.note("groups", own)
-    _over(f, "input", a.input, [i for i in range(2, len(a.input))])
+    _over(f, "input", a.input, list(range(2, len(a.input))))
     if len(inner) > 1:
         f.reduce("input", 1, channel)
     for name in ("weight", "bias"):
@@ -66,7 +66,9 @@ def reduction(f: Facts, a: Arguments) -> list[Axes]:
     dims = _dims(a, value)
     if _gives_positions(a):
         for i in dims:
-            f.pin(value[i], "the operator returns positions along it, such as the class with the largest logit")
+            f.pin(
+                value[i], "the operator returns positions along it, such as the class with the largest logit"
+            )
     _over(f, "self", value, dims)
     return _drop(f, a, value, dims)
 

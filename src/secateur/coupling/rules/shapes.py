@@ -147,7 +147,8 @@ def roll(f: Facts, a: Arguments) -> Axes:
     """Rolled axes are pinned: a shift by positions means nothing after a cut."""
     dims = {d % len(a.self) for d in _list(a.dims)} if a.dims else set(range(len(a.self)))
     return tuple(
-        f.pin(axis, "the operator shifts along it") if i in dims else axis for i, axis in enumerate(a.self.axes)
+        f.pin(axis, "the operator shifts along it") if i in dims else axis
+        for i, axis in enumerate(a.self.axes)
     )
 
 

@@ -47,7 +47,11 @@ def im2col(f: Facts, a: Arguments) -> Axes:
     """``[B, C, H, W] -> [B, C x kernel, L]``."""
     _space(f, a.self, len(a.self) - 2)
     channel = a.self[-3]
-    return (*a.self.axes[:-3], f.merge([channel, f.pinned(a.shape[-2] // len(channel))]), f.pinned(a.shape[-1]))
+    return (
+        *a.self.axes[:-3],
+        f.merge([channel, f.pinned(a.shape[-2] // len(channel))]),
+        f.pinned(a.shape[-1]),
+    )
 
 
 def col2im(f: Facts, a: Arguments) -> Axes:
