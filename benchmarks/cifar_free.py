@@ -64,10 +64,11 @@ def methods(seeds: int, batches: int) -> Iterator[Method]:
     """What is compared. Random saliencies give uniform widths in any ranking, so they are cut uniformly alone."""
     taylor = sc.Taylor(batches=batches)
     scored = ((sc.Magnitude(1), "magnitude L1"), (sc.Magnitude(2), "magnitude L2"), (taylor, "Taylor"))
-    for multiple in (8, 1):
-        for criterion, label in scored:
-            for allocator in (sc.Global(), sc.Uniform()):
-                yield Method(criterion, label, allocator, multiple)
+    for criterion, label in scored:
+        yield Method(criterion, label, sc.Global())
+        yield Method(criterion, label, sc.Uniform())
+        # Torch-Pruning does not round, so neither does one of ours beside it.
+        yield Method(criterion, label, sc.Global(), multiple=1)
     for seed in range(1, seeds + 1):
         yield Method(sc.Random(seed), f"random, seed {seed}", sc.Uniform())
 

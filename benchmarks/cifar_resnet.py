@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -21,6 +22,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+# Read when torch's thread pool is loaded: on a busy machine, spinning threads wait four times as long for each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch  # noqa: E402
 from cifar_data import network, read_images, unpacked  # noqa: E402
@@ -50,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--out", type=Path, help="folder of the recipe's run, kept and resumed; default: a temporary one"
+        "--out", type=Path, help="folder of the recipe's run, kept and resumed; else temporary"
     )
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "cifar.md")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")

@@ -1,7 +1,10 @@
 """Secateur: a trained network and a budget in, a proven smaller artifact out.
 
-The flat public names; each is documented where it is defined. Importing this imports torch and nothing heavier.
+The flat public names; each is documented where it is defined. Importing this imports torch and nothing heavier:
+the pipeline, with its report and its benches, comes when ``compress`` or ``Run`` is first asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from secateur.cost import Macs, Params
 from secateur.coupling import Group, Groups, Lock, find_groups
@@ -25,11 +28,13 @@ from secateur.errors import (
     UnsafeFile,
 )
 from secateur.graph import Graph, trace
-from secateur.pipeline import Run, compress
 from secateur.planning import Budget, Global, Plan, Rounding, Uniform, allocate
 from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
 from secateur.surgery import Pruned, Verification, cut, load, prune, save
 from secateur.task import Task, classification
+
+if TYPE_CHECKING:
+    from secateur.pipeline import Run, compress
 
 __version__ = "0.1.0.dev0"
 
@@ -82,3 +87,15 @@ __all__ = [
     "score",
     "trace",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Run", "compress"):
+        from secateur import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module 'secateur' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -92,7 +92,7 @@ def train(quiet: bool = False) -> nn.Module:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from secateur.cli.demo_model import train_demo_model
+    from secateur.cli.demo_model import EPOCHS, train_demo_model
 
     columns = (
         TextColumn("training the demo network"),
@@ -102,7 +102,10 @@ def train(quiet: bool = False) -> nn.Module:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+    console = Console(stderr=True)
+    if not quiet and not console.is_terminal:  # a bar shows nothing there until it is full
+        console.print(f"training the demo network, {EPOCHS} epochs")
+    with Progress(*columns, console=console, disable=quiet) as progress:
         bar = progress.add_task("", total=None, loss=float("nan"))
         return train_demo_model(
             progress=lambda step, steps, loss: progress.update(bar, completed=step, total=steps, loss=loss)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from secateur.cli.objects import called, closest, has_package, import_object, told
 from secateur.cli.weights import load_weights_
@@ -59,8 +59,7 @@ def resolve_model(
     if weights is not None:
         load_weights_(model, Path(weights))
     check_finite(model, str(weights) if weights is not None else name)
-    # An exported program's module has its mode baked in and refuses eval().
-    return model if name.endswith(".pt2") else model.eval()
+    return model.eval()
 
 
 def check_finite(model: nn.Module, where: str) -> None:
@@ -159,7 +158,9 @@ def _pt2(path: Path) -> nn.Module:
 
     if not path.is_file():
         raise UnknownName(f"model {str(path)!r}: there is no such file")
-    return deploy.load_pt2(path).program.module(check_guards=False)
+    module = deploy.load_pt2(path).program.module(check_guards=False)
+    # The module of a program refuses train() and eval(); as a plain graph module it takes them, with its mode baked in.
+    return fx.GraphModule(module, module.graph)
 
 
 def _loaded(package: str, purpose: str) -> Any:

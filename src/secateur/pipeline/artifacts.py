@@ -58,6 +58,7 @@ def timed(
         entries,
         one_sample(job),
         reference=reference,
+        device=job.device,
         threads=job.threads,
         phase=phase,
         effort=effort or job.effort,

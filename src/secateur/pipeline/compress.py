@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import nn
 
+from secateur.bench import Device
 from secateur.coupling import find_groups
 from secateur.data import Data, check_data, evaluate, fingerprint, split_data
 from secateur.deploy import Artifact, Target
 from secateur.errors import Infeasible
 from secateur.graph import trace
 from secateur.pipeline.artifacts import build, dense_dtypes, timed
-from secateur.pipeline.degree import Dense, find_degree, measured_kinds, memory_of
+from secateur.pipeline.degree import Dense, check_counts, find_degree, measured_kinds, memory_of
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
@@ -61,6 +62,7 @@ def compress(
     minimise: str | None = None,
     seed: int = 0,
     example_inputs: Inputs | None = None,
+    device: Device | None = None,
     quiet: bool = False,
 ) -> Run:
     """Compresses a trained model until it keeps a budget, and proves it. The model is not changed.
@@ -74,6 +76,7 @@ def compress(
         out: the run folder.
         task: loss and metric; classification by default.
         example_inputs: by default a batch of the data.
+        device: where latency is measured; this machine by default.
         quiet: no progress.
 
     Raises:
@@ -91,8 +94,9 @@ def compress(
     check_data(data, classes=_classes(model, example, task))
     hashes = {"model": model_hash(model), "data": fingerprint(data)}
     with open_folder(out, recipe, hashes) as folder:
-        job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet)
+        job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device)
         try:
+            check_counts(job)
             dense = _dense(job)
             if recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)

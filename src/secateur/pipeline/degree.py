@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.bench import Effort, Entry, peak_memory
+from secateur.cost import Macs, Params
 from secateur.deploy import Artifact
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, one_sample, timed
@@ -88,6 +89,15 @@ def count_shares(job: Job) -> dict[str, float]:
     }
 
 
+def check_counts(job: Job) -> None:
+    """Raises Infeasible, in the user's own terms, where a count budget is below what is locked."""
+
+    asked = {a.kind: a.asked for a in job.recipe.budget.amounts() if a.kind in ("params", "macs")}
+    if asked:
+        graph = job.groups.graph
+        allocate(job.scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding)
+
+
 def find_degree(job: Job, dense: Dense) -> Degree:
     """Finds the shares that meet every cost budget, by measuring where it takes one.
 
@@ -95,8 +105,6 @@ def find_degree(job: Job, dense: Dense) -> Degree:
         Infeasible: even the smallest model is over a budget; names the nearest possible.
     """
     shares = count_shares(job)
-    if shares:
-        plan_for(job, job.scores, shares)  # raises Infeasible where counts alone cannot be met
     wanted = measured_kinds(job)
     if not wanted:
         return Degree(shares, job.target.dtypes[-1])
@@ -139,7 +147,6 @@ def plan_for(
     allocator: Allocator | None = None,
 ) -> Plan:
     """The plan that cuts the scored model to shares of the *dense* model's counts."""
-    from secateur.cost import Macs, Params
 
     graph = scores.groups.graph
     dense = {"params": job.costs.params.of(_all(job)), "macs": job.costs.macs.of(_all(job))}
@@ -186,7 +193,7 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
 def memory_of(job: Job, artifact: Artifact) -> int:
     """Peak memory of an artifact's process above its empty runtime, bytes."""
     entry = Entry(artifact.name, job.folder.root / artifact.path, artifact.runtime, artifact.dtype)
-    return peak_memory(entry, one_sample(job), threads=job.threads)
+    return peak_memory(entry, one_sample(job), device=job.device, threads=job.threads)
 
 
 def _reading(probe: Mapping[str, Any], kind: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur.bench import Effort, default_threads
+from secateur.bench import Device, Effort, default_threads
 from secateur.cost import BoundCost, Macs, Params
 from secateur.coupling import Groups, find_groups
 from secateur.data import Data
@@ -48,6 +48,7 @@ class Job:
         example: example inputs.
         groups: of the dense model.
         quiet: no progress.
+        device: where latency is measured; this machine unless a test says otherwise.
     """
 
     recipe: Recipe
@@ -59,6 +60,7 @@ class Job:
     example: Inputs
     groups: Groups
     quiet: bool
+    device: Device | None = None
 
     @cached_property
     def costs(self) -> Costs:

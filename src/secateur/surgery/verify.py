@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from secateur.coupling import Groups, Mixing, Value, source_of
+from secateur.coupling import Groups, Mixing, Value, bind, source_of
 from secateur.errors import NotVerified
 from secateur.graph import fetch, op_name
 from secateur.surgery.emit import Emitted
@@ -178,11 +178,7 @@ class _Lockstep:
     def _mask(self, node: fx.Node, mixing: Mixing, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """The call's arguments, with the removed positions of one of them zeroed along one axis."""
         name, _, item = mixing.argument.partition(".")
-        position = next(
-            (i for i, a in enumerate(node.target._schema.arguments) if a.name == name),  # type: ignore[union-attr]
-            None,
-        )
-        in_args = position is not None and position < len(args)
+        position, in_args = _place(node, name, args)
         given = args[position] if in_args else kwargs[name]
         tensor = given[int(item)] if item else given
         shape = [1] * tensor.dim()
@@ -196,17 +192,38 @@ class _Lockstep:
         return args, {**kwargs, name: masked}
 
     def _restricted(self, node: fx.Node) -> Any:
-        """The operator on the kept positions, its result spread over the original shape."""
+        """The operator on the kept positions, its result spread over the original shape.
+
+        Its arguments are those of the original, sizes apart, and these are found here: taking them from the cut
+        program would let a wrong rewrite agree with itself.
+        """
         self.restricted = True
-        new = self.nodes[node]
-        twins = {self.nodes[n]: n for n in node.all_input_nodes}
 
         def operand(n: fx.Node) -> Any:
-            source = twins[n]
-            return self._kept(self.reference[source], self.coupling.values.get(source))
+            return self._kept(self.reference[n], self.coupling.values.get(n))
 
-        args, kwargs = fx.map_arg((new.args, new.kwargs), operand)
-        return self._spread(self._call(new, args, kwargs), self.coupling.values[node])
+        args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
+        for name, value in self._sizes_of(node, args, kwargs).items():
+            position, in_args = _place(node, name, args)
+            if in_args:
+                args = (*args[:position], value, *args[position + 1 :])
+            else:
+                kwargs = {**kwargs, name: value}
+        return self._spread(self._call(node, args, kwargs), self.coupling.values[node])
+
+    def _sizes_of(self, node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
+        """Arguments that hold sizes, for the kept positions of a norm or an attention."""
+        given, kind = bind(node), op_name(node)
+        if kind in ("aten::layer_norm", "aten::rms_norm"):
+            count = len(given["normalized_shape"])
+            return {"normalized_shape": list(args[0].shape[-count:])}
+        if kind == "aten::group_norm":
+            channel = self.coupling.values[given["input"]][1]
+            kept = self.sizes.indices(channel) // (len(channel) // given["num_groups"])
+            return {"num_groups": len(kept.unique())}
+        if kind == "aten::scaled_dot_product_attention" and given["scale"] is None:
+            return {"scale": len(self.coupling.values[given["query"]][-1]) ** -0.5}
+        return {}
 
     def _kept(self, value: Any, axes: Any) -> Any:
         if isinstance(value, (tuple, list)) and isinstance(axes, list):
@@ -247,6 +264,13 @@ class _Lockstep:
                     f"relative error {error:.3g}, at most {self.tolerance:g} accepted; nothing was changed",
                     node.name,
                 )
+
+
+def _place(node: fx.Node, name: str, args: Any) -> tuple[int, bool]:
+    """Where an argument stands by its schema, and whether it is given by position."""
+    names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
+    position = names.index(name) if name in names else len(names)
+    return position, position < len(args)
 
 
 def _copy(value: Any) -> Any:

@@ -1,0 +1,139 @@
+"""The whole flow on a tiny job, with a device whose times follow the file's size."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import small
+import torch
+
+import secateur as sc
+from secateur.recipe import CriterionOptions, ScheduleOptions
+
+
+def go(out: Path, budget: sc.Budget, model: torch.nn.Module | None = None, task: sc.Task | None = None, **options: object) -> sc.Run:
+    return sc.compress(
+        model or small.network(),
+        (small.batches(), small.batches(4, seed=2)),
+        recipe=small.recipe(budget, **options),
+        out=out,
+        task=task,
+        device=small.device(),
+        quiet=True,
+    )
+
+
+def record(out: Path, name: str) -> dict:  # type: ignore[type-arg]
+    return json.loads((out / name).read_text())  # type: ignore[no-any-return]
+
+
+def lines(out: Path, name: str) -> list[dict]:  # type: ignore[type-arg]
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
+def test_count_budget_writes_a_whole_run(tmp_path: Path) -> None:
+    model = small.network()
+    before = copy.deepcopy(model.state_dict())
+    run = go(tmp_path / "run", sc.Budget(macs="0.4x", drop=90.0), model)
+    out = run.folder
+    assert run.verdict == "met" and run.exit_status == 0
+    for name in (
+        "recipe.yaml", "environment.json", "analysis.json", "layers.json", "plan.json", "history.jsonl", "model.json",
+        "model.safetensors", "reference.safetensors", "measurements.jsonl", "verdict.json", "report.html",
+    ):  # fmt: skip
+        assert (out / name).stat().st_size > 0, name
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    (row,) = [b for b in record(out, "verdict.json")["budgets"] if b["kind"] == "macs"]
+    assert 0.97 * 0.4 <= row["achieved"] / row["dense"] <= 0.4
+
+    # The plan replays on the untouched model, and gives the widths of the final one.
+    plan = sc.Plan.load(out / "plan.json")
+    small_again = sc.cut(model, plan, small.batches(1)[0][0])
+    loaded = sc.load(out)
+    assert {n: p.shape for n, p in small_again.named_parameters()} == {n: p.shape for n, p in loaded.named_parameters()}
+    history = lines(out, "history.jsonl")
+    assert [h["round"] for h in history] == list(range(len(history)))
+    cuts = [h["fraction_cut"] for h in history]
+    assert cuts == sorted(cuts)
+    left = [h["macs"] for h in history]
+    assert all(after / before_ > 0.75 for before_, after in zip(left, left[1:], strict=False))
+
+
+def test_latency_budget_is_found_by_measuring(tmp_path: Path) -> None:
+    run = go(tmp_path / "run", sc.Budget(latency="0.6x", drop=90.0))
+    (row,) = [b for b in run.record["budgets"] if b["kind"] == "latency"]
+    assert run.verdict == "met"
+    assert 0.3 < row["ratio"] <= 0.6
+    names = {b["name"] for b in run.record["baselines"]}
+    assert names == {"random pruning, no training", "this plan, no training"}
+
+
+def test_infeasible_is_said_before_training_and_recorded(tmp_path: Path) -> None:
+    with pytest.raises(sc.Infeasible, match=r"latency=0.01x cannot be met.*measures 0\.\d+x") as caught:
+        go(tmp_path / "run", sc.Budget(latency="0.01x"))
+    assert caught.value.nearest is not None and 0.01 < caught.value.nearest < 1
+    verdict = record(tmp_path / "run", "verdict.json")
+    assert verdict["verdict"] == "infeasible" and (tmp_path / "run" / "report.html").exists()
+    assert not (tmp_path / "run" / "rounds").exists()
+
+
+def test_infeasible_count_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(sc.Infeasible, match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x"):
+        go(tmp_path / "run", sc.Budget(params="0.0001x"))
+
+
+def test_missed_quality_is_exit_three(tmp_path: Path) -> None:
+    model = small.network()
+    trained = _trained(model)
+    run = go(
+        tmp_path / "run",
+        sc.Budget(params="0.2x", drop=0.0),
+        trained,
+        criterion=CriterionOptions("random"),
+        schedule=ScheduleOptions(rounds=1),
+        recovery=small.RecoveryOptions(epochs=0, final_epochs=0),
+    )
+    assert run.verdict == "missed" and run.exit_status == 3
+    assert "points are lost" in run.record["reasons"][0] and "missed" in run.headline
+
+
+def test_quality_alone_minimises(tmp_path: Path) -> None:
+    run = go(tmp_path / "run", sc.Budget(drop=5.0), _trained(small.network()), minimise="macs")
+    history = lines(tmp_path / "run", "history.jsonl")
+    assert history[-1]["fraction_cut"] > 0.2
+    lost = (history[0]["metric_after"] - history[-1]["metric_after"]) * 100
+    assert lost <= 5.0
+    assert run.record["budgets"][0]["kind"] == "drop"
+
+
+def test_lower_is_better_and_no_classes(tmp_path: Path) -> None:
+    run = go(tmp_path / "run", sc.Budget(params="0.5x", drop=50.0), task=small.mean_output_task())
+    assert run.record["metric"]["name"] == "error" and run.record["classes"] == []
+
+
+def test_taylor_scores_on_training_data(tmp_path: Path) -> None:
+    run = go(tmp_path / "run", sc.Budget(macs="0.5x", drop=90.0), criterion=CriterionOptions("taylor"))
+    assert run.verdict == "met"
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    go(tmp_path / "run", sc.Budget(macs="0.7x", drop=90.0))
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+    with pytest.raises(sc.RunFolderError, match="another recipe"):
+        go(tmp_path / "run", sc.Budget(macs="0.6x", drop=90.0))
+    with pytest.raises(sc.RunFolderError, match="another model"):
+        go(tmp_path / "run", sc.Budget(macs="0.7x", drop=90.0), small.network(seed=5))
+    assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*")) == before
+
+
+def _trained(model: torch.nn.Module) -> torch.nn.Module:
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(6):
+        for images, target in small.batches():
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(model(images), target).backward()
+            optimiser.step()
+    return model.eval()
