@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 
-import small
 import torch.nn.functional as F
 
 from secateur.pipeline import compress
 from secateur.pipeline.journal import Journal
 from secateur.planning import Budget
 from secateur.task import Task, accuracy
+from tests.pipeline import small
 
 
 def main(out: str, where: str, count: int) -> None:

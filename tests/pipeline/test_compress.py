@@ -7,14 +7,20 @@ import json
 from pathlib import Path
 
 import pytest
-import small
 import torch
 
 import secateur as sc
 from secateur.recipe import CriterionOptions, ScheduleOptions
+from tests.pipeline import small
 
 
-def go(out: Path, budget: sc.Budget, model: torch.nn.Module | None = None, task: sc.Task | None = None, **options: object) -> sc.Run:
+def go(
+    out: Path,
+    budget: sc.Budget,
+    model: torch.nn.Module | None = None,
+    task: sc.Task | None = None,
+    **options: object,
+) -> sc.Run:
     return sc.compress(
         model or small.network(),
         (small.batches(), small.batches(4, seed=2)),
@@ -53,7 +59,9 @@ def test_count_budget_writes_a_whole_run(tmp_path: Path) -> None:
     plan = sc.Plan.load(out / "plan.json")
     small_again = sc.cut(model, plan, small.batches(1)[0][0])
     loaded = sc.load(out)
-    assert {n: p.shape for n, p in small_again.named_parameters()} == {n: p.shape for n, p in loaded.named_parameters()}
+    assert {n: p.shape for n, p in small_again.named_parameters()} == {
+        n: p.shape for n, p in loaded.named_parameters()
+    }
     history = lines(out, "history.jsonl")
     assert [h["round"] for h in history] == list(range(len(history)))
     cuts = [h["fraction_cut"] for h in history]
@@ -81,7 +89,9 @@ def test_infeasible_is_said_before_training_and_recorded(tmp_path: Path) -> None
 
 
 def test_infeasible_count_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(sc.Infeasible, match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x"):
+    with pytest.raises(
+        sc.Infeasible, match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x"
+    ):
         go(tmp_path / "run", sc.Budget(params="0.0001x"))
 
 

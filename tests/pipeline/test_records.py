@@ -32,7 +32,9 @@ def test_journal_replays_and_forgets_a_torn_line(tmp_path: Path) -> None:
 
 
 def test_altered_journal_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "journal.jsonl").write_text('{"step": "one", "outcome": 1}\nnonsense\n{"step": "two", "outcome": 2}\n')
+    (tmp_path / "journal.jsonl").write_text(
+        '{"step": "one", "outcome": 1}\nnonsense\n{"step": "two", "outcome": 2}\n'
+    )
     with pytest.raises(CorruptFile, match="line 2"):
         Journal(tmp_path / "journal.jsonl")
 
@@ -66,7 +68,10 @@ def test_unwritable_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(RunFolderError, match="Read-only file system"), open_folder(tmp_path / "run", RECIPE, HASHES):
+    with (
+        pytest.raises(RunFolderError, match="Read-only file system"),
+        open_folder(tmp_path / "run", RECIPE, HASHES),
+    ):
         pass
     assert not (tmp_path / "run").exists()
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 def run(out: Path, where: str = "never", count: int = 0) -> int:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), *sys.path])}
     command = [sys.executable, str(HERE / "killed_run.py"), str(out), where, str(count)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr

@@ -203,7 +203,7 @@ def _write(
 ) -> None:
     folder, steps = job.folder, job.folder.journal.steps
     folder.write_json("analysis.json", analysis(job.groups))
-    folder.write_json("layers.json", layers(job.groups, outcome.state.plan))
+    folder.write_json("layers.json", layers(job.groups, outcome.state.plan, outcome.state.model))
     if outcome.state.plan is not None:
         save(outcome.state.model, folder.root)
         outcome.state.plan.save(folder.root / "plan.json")

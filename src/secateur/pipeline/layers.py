@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from secateur.cost import Macs, Params, layer_of
 from secateur.coupling import Groups, bind
 from secateur.graph import op_name
 from secateur.planning import Plan, dead_atoms
+from secateur.sparsity import count_zeros
 
 
-def layers(groups: Groups, plan: Plan | None) -> list[dict[str, Any]]:
+def layers(groups: Groups, plan: Plan | None, model: nn.Module | None = None) -> list[dict[str, Any]]:
     """The content of ``layers.json``, in order of execution.
 
-    Units are the outputs of a layer's weight. Sparsity is the share of zeros among what is left, which structured
-    pruning leaves at zero; the share of the latency is not measured.
+    Units are the outputs of a layer's weight. Sparsity is the share of zeros in the weight of ``model``, what the
+    plan left; the share of the latency is not measured.
     """
     coupling = groups.coupling
     everything = np.ones(coupling.facts.size, dtype=bool)
@@ -25,6 +27,7 @@ def layers(groups: Groups, plan: Plan | None) -> list[dict[str, Any]]:
     before = params.by_layer(everything), macs.by_layer(everything)
     after = params.by_layer(alive), macs.by_layer(alive)
     operators = _operators(groups)
+    zeros = count_zeros(model) if model is not None else {}
     rows = []
     for name in dict.fromkeys([*before[0], *before[1]]):
         axes = coupling.state_axes.get(f"{name}.weight")
@@ -39,7 +42,7 @@ def layers(groups: Groups, plan: Plan | None) -> list[dict[str, Any]]:
                 "macs_after": round(after[1].get(name, 0.0)),
                 "units_before": None if units is None else len(units),
                 "units_after": None if units is None else int(coupling.keep(units, alive).sum()),
-                "sparsity": 0.0,
+                "sparsity": zeros[f"{name}.weight"].share if f"{name}.weight" in zeros else 0.0,
                 "latency_share": None,
             }
         )
