@@ -39,7 +39,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning beside it, if it is installed")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="models whose name contains one of these")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time; more than one disturbs the seconds")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="processes at a time; more than one disturbs the seconds"
+    )
     parser.add_argument("--limit", type=float, default=SECONDS, help="seconds for each process, all included")
     parser.add_argument("--memory", type=float, default=BYTES, help="bytes for each process")
     parser.add_argument("--anew", action="store_true", help="also models that have a record of this version")
@@ -59,7 +61,10 @@ def main() -> int:
             tools.append("torch-pruning")
     chosen = [m for m in MODELS if not asked.only or any(part in m for part in asked.only)]
     if not chosen:
-        print(f"no model's name contains {' or '.join(asked.only)}; the names are {', '.join(MODELS)}", file=sys.stderr)
+        print(
+            f"no model's name contains {' or '.join(asked.only)}; the names are {', '.join(MODELS)}",
+            file=sys.stderr,
+        )
         return 2
     asked.results.mkdir(parents=True, exist_ok=True)
     file = asked.results / "zoo.json"
@@ -81,7 +86,10 @@ def main() -> int:
 
     with ThreadPoolExecutor(asked.jobs) as pool:
         list(pool.map(work, jobs))
-    shown = {t: [records[f"{t} {m}"] for m in MODELS if f"{t} {m}" in records] for t in ("secateur", "torch-pruning")}
+    shown = {
+        t: [records[f"{t} {m}"] for m in MODELS if f"{t} {m}" in records]
+        for t in ("secateur", "torch-pruning")
+    }
     update(asked.page, {"zoo": table(shown, header(store["conditions"]))})
     print(f"{asked.page} and {file} are written")
     return 0 if all(good(r) for r in shown["secateur"]) else 1
@@ -91,7 +99,8 @@ def one(tool: str, model: str, limit: float, memory: float, threads: int) -> Rec
     """One model in a process of its own, watched."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "record.json"
-        environment = {**os.environ, "ZOO_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        own = {"ZOO_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, **own}
         started = time.perf_counter()
         with open(Path(folder) / "log", "w+") as log:
             process = subprocess.Popen(
@@ -105,10 +114,19 @@ def one(tool: str, model: str, limit: float, memory: float, threads: int) -> Rec
         if target.exists() and problem is None:
             record: Record = json.loads(target.read_text())
         else:
-            problem = problem or f"the process ended with {process.returncode}: {(words or ['no message'])[-1][:200]}"
+            problem = (
+                problem
+                or f"the process ended with {process.returncode}: {(words or ['no message'])[-1][:200]}"
+            )
             record = {"tool": tool, "model": model, "ran": False, "problem": problem, "seconds": None}
         record.setdefault("peak_bytes", most)
-        return {**record, "process_seconds": took, "process_bytes": most, "version": _version(tool), "threads": threads}
+        return {
+            **record,
+            "process_seconds": took,
+            "process_bytes": most,
+            "version": _version(tool),
+            "threads": threads,
+        }
 
 
 def watch(process: subprocess.Popen[str], deadline: float, memory: float) -> tuple[int, str | None]:
@@ -141,7 +159,9 @@ def line(record: Record) -> str:
     start = f"{record['tool']} {record['model']}"
     if not record["ran"]:
         return f"{start}: FAILED, {record['problem']}"
-    words = f"{start}: kept {record['kept']:.3f}, {record['seconds']:.1f} s, {record['peak_bytes'] / 1e9:.2f} GB"
+    words = (
+        f"{start}: kept {record['kept']:.3f}, {record['seconds']:.1f} s, {record['peak_bytes'] / 1e9:.2f} GB"
+    )
     if record["tool"] == "secateur":
         words += f", prunable {record['prunable']:.4f}, error {record['error']:.1e}, fp64 {record['error_double']:.1e}"
     return words if good(record) else f"{words}, MISSED"
@@ -167,11 +187,12 @@ def header(c: dict[str, Any]) -> str:
     """The conditions in words."""
     versions = ", ".join(f"{name} {number}" for name, number in c["versions"].items() if number)
     return (
-        f"Measured {c['date']} on {c['cores']} cores ({c['processor']}), {c['threads']} threads, {c['jobs']} process at a "
-        f"time, Python {c['python']}; {versions}. Each model in a process of its own, killed after "
+        f"Measured {c['date']} on {c['cores']} cores ({c['processor']}), {c['threads']} threads, {c['jobs']} process "
+        f"at a time, Python {c['python']}; {versions}. Each model in a process of its own, killed after "
         f"{c['limit_seconds']:g} s or at {c['limit_bytes'] / 1e9:g} GB. Random weights; norm statistics, norm weights, "
         "biases and layer scales are drawn at random and queries and keys tripled, so that a wrong cut shows. "
-        "Kept: of the parameters that the model uses in evaluation. Prunable: share of the parameters in prunable groups. "
+        "Kept: of the parameters that the model uses in evaluation. Prunable: share of the parameters in prunable "
+        "groups. "
         "Error: largest relative error against the masked original over all nodes, in fp32 as `sc.prune` checks it and "
         "in fp64. Seconds: `sc.prune` alone, its check included, without building the model. Peak: of the whole "
         "process's resident memory until then."

@@ -22,7 +22,9 @@ coat_tiny crossvit_9_240 volo_d1_224 focalnet_tiny_srf inception_v3
 """.split()
 MODELS = [f"torchvision:{name}" for name in TORCHVISION] + [f"timm:{name}" for name in TIMM]
 
-_QUERIES_AND_KEYS = re.compile(r"(^|[._])(qkv|qk|kv|q|k|query|key|to_q|to_k|q_proj|k_proj|in_proj)[._]weight$")
+_QUERIES_AND_KEYS = re.compile(
+    r"(^|[._])(qkv|qk|kv|q|k|query|key|to_q|to_k|q_proj|k_proj|in_proj)[._]weight$"
+)
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:

@@ -36,7 +36,9 @@ def summary(records: Sequence[Record]) -> str:
             f"({max(r['error_double'] for r in done):.1e} in double precision)"
         )
         share = sum(r["prunable"] >= LEAST_PRUNABLE for r in done)
-        parts.append(f"{share} of these have at least {LEAST_PRUNABLE:g} of their parameters in prunable groups")
+        parts.append(
+            f"{share} of these have at least {LEAST_PRUNABLE:g} of their parameters in prunable groups"
+        )
     took = [r["seconds"] for r in done]
     parts.append(f"median {median(took):.1f} s, longest {max(took):.1f} s")
     parts.append(f"most memory {max(r['peak_bytes'] for r in done) / 1e9:.1f} GB")
@@ -53,7 +55,10 @@ def table(records: Mapping[str, Sequence[Record]], header: str) -> str:
     ours, peers = list(records.get("secateur", [])), list(records.get("torch-pruning", []))
     lines = [f"Secateur: {summary(ours)}" if ours else "Secateur: not run."]
     if peers:
-        lines += ["", f"Torch-Pruning: {summary(peers)} (runs and keeps the outputs' shape; values are not checked)"]
+        lines += [
+            "",
+            f"Torch-Pruning: {summary(peers)} (runs and keeps the outputs' shape; values are not checked)",
+        ]
     lines += ["", header, ""]
     columns = ["model", "ran", "kept", "prunable", "error fp32", "error fp64", "seconds", "peak GB"]
     if peers:

@@ -1,6 +1,6 @@
 """One model of the zoo, in this process: pruned by Secateur or by a peer; the record is written as JSON.
 
-    python benchmarks/zoo_worker.py secateur timm:resnet18 record.json
+python benchmarks/zoo_worker.py secateur timm:resnet18 record.json
 """
 
 from __future__ import annotations
@@ -109,7 +109,13 @@ def main() -> int:
     kept_alive = define_torchvision_operators()
     model, x = build(name)
     del kept_alive[1:]
-    record: dict[str, Any] = {"tool": tool, "model": name, "dense": size(model), "ran": False, "problem": None}
+    record: dict[str, Any] = {
+        "tool": tool,
+        "model": name,
+        "dense": size(model),
+        "ran": False,
+        "problem": None,
+    }
     with torch.no_grad():
         expected = model(x)
     if not bool(torch.isfinite(expected).all()):

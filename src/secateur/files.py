@@ -26,9 +26,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except Exception as error:
+        # Libraries report a full disk with errors of their own.
+        if not isinstance(error, OSError) and "No space left" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
         raise RunFolderError(
             f"cannot write {path}: {reason}; choose another folder or free some space"
         ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -209,6 +210,8 @@ def _value(hint: Any, value: Any, origin: str) -> Any:
             return None
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
+        if option is float and isinstance(value, str) and str not in options and _is_number(value):
+            return float(value)  # YAML 1.1 takes 1e-4, without a point, for text
         if option is int and isinstance(value, int) and not isinstance(value, bool):
             return value
         if option in (str, bool) and isinstance(value, option):
@@ -223,6 +226,13 @@ def _value(hint: Any, value: Any, origin: str) -> Any:
             return tuple(value)
     names = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
     raise RecipeError(f"{origin} must be {names}; got {value!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,11 @@ def everything(groups: Groups) -> np.ndarray:
 @pytest.mark.parametrize("name", ZOO)
 def test_parameters_by_hand(name: str) -> None:
     model, groups = ready(name)
-    assert Params(groups.graph).bind(groups).of(everything(groups)) == ZOO[name].params == groups.graph.parameters
+    assert (
+        Params(groups.graph).bind(groups).of(everything(groups))
+        == ZOO[name].params
+        == groups.graph.parameters
+    )
     if name != "folded":  # there the magnitudes of weight norm are folded
         assert ZOO[name].params == sum(p.numel() for p in model.parameters())
 

@@ -70,5 +70,5 @@ def test_share_that_is_prunable() -> None:
 def test_unknown_group_name() -> None:
     groups = ready("plain")[1]
     assert groups["conv1.weight:0"].units == 8
-    with pytest.raises(UnknownName, match="'conv9'.*there are 2, the first 'conv1.weight:0'"):
+    with pytest.raises(UnknownName, match=r"'conv9'.*there are 2, the first 'conv1\.weight:0'"):
         groups["conv9"]

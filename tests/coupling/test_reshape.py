@@ -158,4 +158,6 @@ def test_refine(first: tuple[int, ...], second: tuple[int, ...], nested: bool) -
     if found:
         for sizes_, parts in ((first, found.of_first), (second, found.of_second)):
             assert [prod(p) for p in parts] == list(sizes_)
-        assert [n for p in found.of_first for n in p if n > 1] == [n for p in found.of_second for n in p if n > 1]
+        assert [n for p in found.of_first for n in p if n > 1] == [
+            n for p in found.of_second for n in p if n > 1
+        ]

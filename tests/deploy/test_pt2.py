@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -103,9 +102,10 @@ def test_reading_it_does_not_need_the_class_of_the_outputs(tmp_path: Path) -> No
 
 def test_pickled_example_inputs_are_refused_and_not_run(pt2: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    buffer = io.BytesIO()
-    torch.save(((Evil(mark),), {}), buffer)
-    for payload in (buffer.getvalue(), pickle.dumps(Evil(mark))):
+    for archive in (True, False):
+        buffer = io.BytesIO()
+        torch.save(((Evil(mark),), {}), buffer, _use_new_zipfile_serialization=archive)
+        payload = buffer.getvalue()
         bad = rewritten(pt2, tmp_path / "bad.pt2", lambda n, d, p=payload: p if n.endswith("model.pt") else d)
         for reader in (check_pt2, load_pt2):
             with pytest.raises(UnsafeFile, match="unpickling"):

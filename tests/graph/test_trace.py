@@ -54,7 +54,9 @@ def test_a_batch_fixed_by_the_model_is_kept() -> None:
 
 
 def test_further_axes_stay_open_on_request() -> None:
-    model = nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2))
+    model = nn.Sequential(
+        nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
     graph = trace(model.eval(), torch.randn(2, 4, 10), dynamic={0: [2]})
     assert graph.module(torch.randn(3, 4, 17)).shape == (3, 2)
 
@@ -108,9 +110,13 @@ class TwoNorms(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs"), [(Cosine(), torch.randint(0, 20, (2, 6))), (TwoNorms(), torch.randn(2, 8))], ids=["used raw", "twice"]
+    ("model", "inputs"),
+    [(Cosine(), torch.randint(0, 20, (2, 6))), (TwoNorms(), torch.randn(2, 8))],
+    ids=["used raw", "twice"],
 )
-def test_a_folded_weight_does_not_replace_one_that_is_read_elsewhere(model: nn.Module, inputs: Tensor) -> None:
+def test_a_folded_weight_does_not_replace_one_that_is_read_elsewhere(
+    model: nn.Module, inputs: Tensor
+) -> None:
     graph = trace(model.eval(), inputs)
     torch.testing.assert_close(graph.module(inputs), model(inputs))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_count_budget_writes_a_whole_run(tmp_path: Path) -> None:
     cuts = [h["fraction_cut"] for h in history]
     assert cuts == sorted(cuts)
     left = [h["macs"] for h in history]
-    assert all(after / before_ > 0.75 for before_, after in zip(left, left[1:], strict=False))
+    assert all(after / before_ > 0.75 for before_, after in pairwise(left))
 
 
 def test_latency_budget_is_found_by_measuring(tmp_path: Path) -> None:

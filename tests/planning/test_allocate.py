@@ -58,7 +58,13 @@ allocators = st.sampled_from([None, Uniform(), Global()])
 cares = st.sampled_from([None, Care(), Care(0.0, 0.0), Care(0.3, 1.0)])
 
 
-@given(st.sampled_from(["params", "macs"]), st.floats(0.05, 1.0), allocators, st.sampled_from([1, 4, 8, 16]), cares)
+@given(
+    st.sampled_from(["params", "macs"]),
+    st.floats(0.05, 1.0),
+    allocators,
+    st.sampled_from([1, 4, 8, 16]),
+    cares,
+)
 def test_a_budget_is_attained_or_infeasible(
     kind: str, share: float, allocator: Uniform | Global | None, multiple: int, care: Care | None
 ) -> None:
@@ -67,7 +73,9 @@ def test_a_budget_is_attained_or_infeasible(
     rounding = Rounding(multiple)
     asked = float(f"{share:.4f}")
     try:
-        plan = allocate(scores, costs(scores.groups), budget, allocator=allocator, rounding=rounding, care=care)
+        plan = allocate(
+            scores, costs(scores.groups), budget, allocator=allocator, rounding=rounding, care=care
+        )
     except Infeasible as error:
         assert error.nearest is not None and error.nearest > asked
         return
@@ -79,7 +87,9 @@ def test_a_budget_is_attained_or_infeasible(
 def test_two_budgets_hold_and_the_tighter_is_attained(params: float, macs: float) -> None:
     scores = wide()
     asked = {"params": round(params, 3), "macs": round(macs, 3)}
-    plan = allocate(scores, costs(scores.groups), Budget(params=f"{asked['params']}x", macs=f"{asked['macs']}x"))
+    plan = allocate(
+        scores, costs(scores.groups), Budget(params=f"{asked['params']}x", macs=f"{asked['macs']}x")
+    )
     found = spent(scores, plan)
     assert all(found[k] <= asked[k] for k in asked)
     assert max(found[k] / asked[k] for k in asked) >= 0.97
@@ -96,7 +106,9 @@ def test_an_absolute_budget() -> None:
 @pytest.mark.parametrize("allocator", [Uniform(), Global()], ids=str)
 def test_infeasible_names_the_nearest_which_can_be_had(kind: str, allocator: Uniform | Global) -> None:
     scores = wide()
-    with pytest.raises(Infeasible, match=rf"{kind}=0.0001x cannot be met.*nearest possible is {kind}=0\.\d+x") as caught:
+    with pytest.raises(
+        Infeasible, match=rf"{kind}=0.0001x cannot be met.*nearest possible is {kind}=0\.\d+x"
+    ) as caught:
         allocate(scores, costs(scores.groups), Budget(**{kind: "0.0001x"}), allocator=allocator)
     assert caught.value.exit_status == 4
     assert caught.value.nearest is not None
@@ -154,7 +166,9 @@ def test_global_ranks_units_across_groups() -> None:
 
 def test_first_and_last_layer_keep_half_while_they_can() -> None:
     base = wide()
-    values = {n: np.full_like(v, 1e-6 if n in ("0.weight:0", "8.weight:0") else 1.0) for n, v in base.values.items()}
+    values = {
+        n: np.full_like(v, 1e-6 if n in ("0.weight:0", "8.weight:0") else 1.0) for n, v in base.values.items()
+    }
     scores = Scores(base.groups, values, "by hand", comparable=True)
     kept = widths(scores, allocate(scores, costs(base.groups), Budget(params="0.6x")))
     assert kept["0.weight:0"] >= 12 and kept["8.weight:0"] >= 20
@@ -177,7 +191,10 @@ def test_the_same_scores_give_the_same_plan() -> None:
         ({"keep": 1.5}, "above 0 and at most 1"),
         ({"keep": float("nan")}, "above 0 and at most 1"),
         ({"budget": Budget()}, "the budget is empty"),
-        ({"budget": Budget(latency="0.5x")}, "no cost model was given for the budget latency=0.5x; given: macs, params"),
+        (
+            {"budget": Budget(latency="0.5x")},
+            "no cost model was given for the budget latency=0.5x; given: macs, params",
+        ),
     ],
 )
 def test_requests_that_make_no_sense(options: dict[str, object], words: str) -> None:

@@ -21,7 +21,11 @@ from secateur.planning import Budget, parse_amount
 )  # fmt: skip
 def test_reads(kind: str, given: str | float, value: float, relative: bool) -> None:
     amount = parse_amount(kind, given)
-    assert (amount.value, amount.relative, amount.asked) == (pytest.approx(value), relative, str(given).strip())
+    assert (amount.value, amount.relative, amount.asked) == (
+        pytest.approx(value),
+        relative,
+        str(given).strip(),
+    )
     assert amount.limit(200.0) == pytest.approx(200.0 * value if relative else value)
 
 
@@ -29,7 +33,8 @@ def test_reads(kind: str, given: str | float, value: float, relative: bool) -> N
     ("kind", "given", "words"),
     [
         ("latency", "half", "cannot read"), ("latency", "", "cannot read"), ("latency", "x0.5", "cannot read"),
-        ("latency", "0.5.5x", "cannot read"), ("latency", "5", "unknown unit ''"), ("latency", "5MB", "unknown unit 'MB'"),
+        ("latency", "0.5.5x", "cannot read"), ("latency", "5", "unknown unit ''"),
+        ("latency", "5MB", "unknown unit 'MB'"),
         ("size", "4", "unknown unit"), ("macs", "5ms", "unknown unit 'ms'"), ("params", "0x", "positive"),
         ("params", "-0.5x", "positive"), ("params", "1.5x", "more than the dense model"), ("macs", "1e999", "positive"),
         ("macs", "nan", "cannot read"), ("sparsity", "1.0", "below 1"), ("sparsity", "0.5x", "unknown unit 'x'"),

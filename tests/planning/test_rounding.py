@@ -18,13 +18,26 @@ def group(units: int, taken: int = 1) -> Group:
 
 @pytest.mark.parametrize(
     ("units", "taken", "step"),
-    [(64, 1, 8), (16, 1, 8), (15, 1, 4), (8, 1, 4), (4, 1, 2), (3, 1, 1), (1, 1, 1), (12, 64, 1), (32, 4, 2), (32, 3, 8)],
+    [
+        (64, 1, 8),
+        (16, 1, 8),
+        (15, 1, 4),
+        (8, 1, 4),
+        (4, 1, 2),
+        (3, 1, 1),
+        (1, 1, 1),
+        (12, 64, 1),
+        (32, 4, 2),
+        (32, 3, 8),
+    ],
 )
 def test_steps(units: int, taken: int, step: int) -> None:
     assert Rounding().step(group(units, taken)) == step
 
 
-@pytest.mark.parametrize(("wanted", "kept"), [(0, 8), (3, 8), (12, 16), (11.9, 8), (20, 24), (63, 64), (64, 64), (90, 64)])
+@pytest.mark.parametrize(
+    ("wanted", "kept"), [(0, 8), (3, 8), (12, 16), (11.9, 8), (20, 24), (63, 64), (64, 64), (90, 64)]
+)
 def test_nearest(wanted: float, kept: int) -> None:
     assert Rounding().nearest(group(64), wanted) == kept
 

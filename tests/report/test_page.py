@@ -281,7 +281,7 @@ def test_wrong_input_is_one_clear_line(make_run: Make, tmp_path: Path) -> None:
         ([empty], tmp_path / "r.html", RunFolderError, "holds no records"),
         ([broken], tmp_path / "r.html", CorruptFile, "verdict.json is no valid JSON"),
         ([middle], tmp_path / "r.html", CorruptFile, "history.jsonl, line 2"),
-        ([make_run()], tmp_path / "no" / "r.html", RunFolderError, "cannot be written"),
+        ([make_run()], broken / "verdict.json" / "r.html", RunFolderError, "cannot write"),
     ]
     for runs, out, kind, phrase in cases:
         with pytest.raises(kind, match=phrase) as caught:

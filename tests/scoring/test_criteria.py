@@ -78,7 +78,8 @@ def permuted(model: nn.Module, group: Group, order: np.ndarray) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "group"),
     [("plain", "conv1.weight:0"), ("plain", "conv2.weight:0"), ("residual", "stem.weight:0"),
-     ("vit_chunk", "qkv.weight:0"), ("vit_chunk", "fc1.weight:0"), ("grouped", "conv.weight:0"), ("gated", "wide.weight:0")],
+     ("vit_chunk", "qkv.weight:0"), ("vit_chunk", "fc1.weight:0"), ("grouped", "conv.weight:0"),
+     ("gated", "wide.weight:0")],
 )  # fmt: skip
 def test_permuting_units_permutes_scores(name: str, group: str) -> None:
     model, groups = ready(name)
@@ -131,7 +132,9 @@ def test_taylor_is_a_mean_over_batches() -> None:
     for name in every.values:
         np.testing.assert_allclose(every.values[name], np.mean([s[name] for s in single], axis=0), rtol=1e-6)
     two = score(model, groups, Taylor(batches=2), batches).values
-    np.testing.assert_allclose(two["conv1.weight:0"], np.mean([s["conv1.weight:0"] for s in single[:2]], axis=0))
+    np.testing.assert_allclose(
+        two["conv1.weight:0"], np.mean([s["conv1.weight:0"] for s in single[:2]], axis=0)
+    )
     assert every.comparable
 
 

@@ -69,10 +69,14 @@ def test_any_batch(name: str, batch: int) -> None:
     whole, part = leaves(call(module, inputs)), leaves(call(module, first(inputs)))  # type: ignore[arg-type]
     for a, b in zip(whole, part, strict=True):
         assert len(b) == batch
-        torch.testing.assert_close(b, a[:batch], rtol=1e-2 if name == "half" else 1e-4, atol=1e-2 if name == "half" else 1e-5)
+        torch.testing.assert_close(
+            b, a[:batch], rtol=1e-2 if name == "half" else 1e-4, atol=1e-2 if name == "half" else 1e-5
+        )
 
 
-@pytest.mark.parametrize("name", ["plain", "shuffle", "vit_chunk", "gqa_repeat", "tied_head", "folded", "two_inputs"])
+@pytest.mark.parametrize(
+    "name", ["plain", "shuffle", "vit_chunk", "gqa_repeat", "tied_head", "folded", "two_inputs"]
+)
 def test_a_cut_model_is_traced_and_cut_again(name: str) -> None:
     groups = ready(name)[1]
     module = cut_groups(groups, random_plan(groups, 2)).module
@@ -94,7 +98,9 @@ def test_names_types_and_gradients_are_those_of_the_original() -> None:
     assert set(own) == set(new)
     assert {n: p.requires_grad for n, p in own.items()} == {n: p.requires_grad for n, p in new.items()}
     assert set(dict(model.named_buffers())) == set(dict(module.named_buffers()))
-    assert not {id(t) for t in model.state_dict(keep_vars=True).values()} & {id(t) for t in module.parameters()}
+    assert not {id(t) for t in model.state_dict(keep_vars=True).values()} & {
+        id(t) for t in module.parameters()
+    }
     assert not {t.data_ptr() for t in model.parameters()} & {t.data_ptr() for t in module.parameters()}
 
 
@@ -221,7 +227,9 @@ def test_a_model_that_writes_to_its_state_and_inputs(batch: int) -> None:
 
 def test_complex_values_in_between() -> None:
     groups = ready("unknown")[1]
-    assert any(n.meta["val"].is_complex() for n in groups.graph.nodes if isinstance(n.meta.get("val"), Tensor))
+    assert any(
+        n.meta["val"].is_complex() for n in groups.graph.nodes if isinstance(n.meta.get("val"), Tensor)
+    )
     emitted = emit(groups, Sizes(groups.coupling, groups.coupling.alive(groups["fc1.weight:0"].atoms[:5])))
     assert verify(groups, emitted, torch.float64).max_relative_error <= 1e-12
     with torch.no_grad():
@@ -249,5 +257,7 @@ def test_prune_follows_its_seed() -> None:
     from secateur.scoring import Random
 
     model = ZOO["plain"].model()
-    plans = [prune(model, torch.randn(1, 3, 8, 8), keep=0.5, criterion=Random(), seed=s).plan for s in (1, 1, 2)]
+    plans = [
+        prune(model, torch.randn(1, 3, 8, 8), keep=0.5, criterion=Random(), seed=s).plan for s in (1, 1, 2)
+    ]
     assert plans[0] == plans[1] != plans[2]

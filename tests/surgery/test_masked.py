@@ -27,18 +27,26 @@ CONSUMERS: dict[str, dict[str, str]] = {
     "plain": {"conv1.weight:0": "conv2.weight:1", "conv2.weight:0": "fc.weight:1"},
     "residual": {"stem.weight:0": "conv1.weight:1 fc.weight:1", "conv1.weight:0": "conv2.weight:1"},
     "option_a": {
-        "stem.weight:0": "conv1.weight:1 fc.weight:1", "conv1.weight:0": "conv2.weight:1", "conv2.weight:0": "fc.weight:1",
+        "stem.weight:0": "conv1.weight:1 fc.weight:1",
+        "conv1.weight:0": "conv2.weight:1",
+        "conv2.weight:0": "fc.weight:1",
     },
     "depthwise": {"stem.weight:0": "pw.weight:1", "dw.weight:0": "pw.weight:1", "pw.weight:0": "fc.weight:1"},
     "grouped": {
-        "reduce.weight:0": "conv.weight:1", "reduce.weight:0#2": "expand.weight:1", "conv.weight:0": "expand.weight:1",
+        "reduce.weight:0": "conv.weight:1",
+        "reduce.weight:0#2": "expand.weight:1",
+        "conv.weight:0": "expand.weight:1",
         "expand.weight:0": "fc.weight:1",
     },
     "dense": {
         "stem.weight:0": "one.weight:1 two.weight:1 fc.weight:1", "one.weight:0": "two.weight:1 fc.weight:1",
         "two.weight:0": "fc.weight:1",
     },
-    "shuffle": {"stem.weight:0#2": "last.weight:1", "stem.weight:0#3": "branch.weight:1", "last.weight:0": "fc.weight:1"},
+    "shuffle": {
+        "stem.weight:0#2": "last.weight:1",
+        "stem.weight:0#3": "branch.weight:1",
+        "last.weight:0": "fc.weight:1",
+    },
     "squeeze_excite": {"stem.weight:0": "down.weight:1 fc.weight:1", "down.weight:0": "up.weight:1"},
     "transposed": {
         "stem.weight:0": "up1.weight:0", "up1.weight:1": "last.weight:1", "up1.weight:1#2": "up2.weight:0",
@@ -53,22 +61,41 @@ CONSUMERS: dict[str, dict[str, str]] = {
     "two_outputs": {"conv1.weight:0": "conv2.weight:1"},
     "einsum": {"weight:1": "back:0", "weight:2": "back:1", "back:2": "head.weight:1"},
     "unknown": {"fc1.weight:0": "fc2.weight:1", "fc3.weight:0": "fc4.weight:1"},
-    "gated": {"wide.weight:0": "gate.weight:1 up.weight:1", "gate.weight:0": "down.weight:1", "down.weight:0": "head.weight:1"},
+    "gated": {
+        "wide.weight:0": "gate.weight:1 up.weight:1",
+        "gate.weight:0": "down.weight:1",
+        "down.weight:0": "head.weight:1",
+    },
     "mixer": {"token1.weight:0": "token2.weight:1"},
-    "separate": {"q.weight:0": "o.weight:1", "q.weight:0#2": "q.weight:0 q.bias:0", "v.weight:0": "o.weight:1"},
+    "separate": {
+        "q.weight:0": "o.weight:1",
+        "q.weight:0#2": "q.weight:0 q.bias:0",
+        "v.weight:0": "o.weight:1",
+    },
     "gqa_repeat": {
-        "q.weight:0": "q.weight:0", "q.weight:0#2": "o.weight:1", "q.weight:0#3": "o.weight:1", "v.weight:0": "o.weight:1",
+        "q.weight:0": "q.weight:0",
+        "q.weight:0#2": "o.weight:1",
+        "q.weight:0#3": "o.weight:1",
+        "v.weight:0": "o.weight:1",
         "o.weight:0": "head.weight:1",
     },
     "gqa_enable": {
-        "q.weight:0": "q.weight:0", "q.weight:0#2": "o.weight:1", "q.weight:0#3": "o.weight:1", "v.weight:0": "o.weight:1",
+        "q.weight:0": "q.weight:0",
+        "q.weight:0#2": "o.weight:1",
+        "q.weight:0#3": "o.weight:1",
+        "v.weight:0": "o.weight:1",
         "o.weight:0": "head.weight:1",
     },
     "vit_chunk": {
-        "qkv.weight:0": "proj.weight:1", "qkv.weight:0#2": "qkv.weight:0 qkv.bias:0", "qkv.weight:0#3": "proj.weight:1",
+        "qkv.weight:0": "proj.weight:1",
+        "qkv.weight:0#2": "qkv.weight:0 qkv.bias:0",
+        "qkv.weight:0#3": "proj.weight:1",
         "fc1.weight:0": "fc2.weight:1",
     },
-    "encoder": {"layer.self_attn.in_proj_weight:0": "layer.self_attn.out_proj.weight:1", "layer.linear1.weight:0": "layer.linear2.weight:1"},
+    "encoder": {
+        "layer.self_attn.in_proj_weight:0": "layer.self_attn.out_proj.weight:1",
+        "layer.linear1.weight:0": "layer.linear2.weight:1",
+    },
     "tied_head": {"fc1.weight:0": "fc2.weight:1"},
 }  # fmt: skip
 

@@ -29,10 +29,14 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     again = load(tmp_path)
     for batch in (1, 3):
         inputs = ZOO[name].inputs(batch)
-        for a, b in zip(*(torch.utils._pytree.tree_leaves(call(m, inputs)) for m in (module, again)), strict=True):
+        for a, b in zip(
+            *(torch.utils._pytree.tree_leaves(call(m, inputs)) for m in (module, again)), strict=True
+        ):
             torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-6)
     own, new = module.state_dict(), again.state_dict()
-    assert list(own) == list(new) and all(torch.equal(own[k], new[k]) and own[k].dtype == new[k].dtype for k in own)
+    assert list(own) == list(new) and all(
+        torch.equal(own[k], new[k]) and own[k].dtype == new[k].dtype for k in own
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted((PROGRAM, WEIGHTS, REFERENCE))
 
 

@@ -124,7 +124,9 @@ def test_kinds_of_batch_norm() -> None:
     assert all(p.grad is not None for p in cut.parameters())
 
 
-@pytest.mark.parametrize("name", ["plain", "residual", "grouped", "vit_unbind", "gqa_enable", "mixer", "folded", "encoder"])
+@pytest.mark.parametrize(
+    "name", ["plain", "residual", "grouped", "vit_unbind", "gqa_enable", "mixer", "folded", "encoder"]
+)
 def test_a_cut_model_learns(name: str) -> None:
     groups = ready(name)[1]
     module = copy.deepcopy(cut_groups(groups, random_plan(groups, 2)).module).train()

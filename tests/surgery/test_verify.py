@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -41,7 +40,7 @@ def halves() -> Groups:
 
 def emitted(groups: Groups) -> Emitted:
     """A third of the units of every group cut."""
-    dead = np.concatenate([g.atoms[:: 3][: g.units - 1] for g in groups])
+    dead = np.concatenate([g.atoms[::3][: g.units - 1] for g in groups])
     return emit(groups, Sizes(groups.coupling, groups.coupling.alive(dead)))
 
 
@@ -187,7 +186,10 @@ def test_a_verified_program_is_left_as_it_was() -> None:
     program = emitted(groups)
     before = copy.deepcopy(program.module)
     verify(groups, program, torch.float64)
-    assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), program.module.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before.state_dict().values(), program.module.state_dict().values(), strict=True)
+    )
     assert str(before.graph) == str(program.module.graph)
 
 
@@ -206,7 +208,9 @@ def test_a_verified_program_is_left_as_it_was() -> None:
     ],
 )
 def test_relative_error(found: list[float], reference: list[float], expected: float) -> None:
-    assert relative_error(torch.tensor(found), torch.tensor(reference)) == pytest.approx(expected, nan_ok=True)
+    assert relative_error(torch.tensor(found), torch.tensor(reference)) == pytest.approx(
+        expected, nan_ok=True
+    )
 
 
 def test_relative_error_of_other_types() -> None:
@@ -226,5 +230,7 @@ def test_a_nan_is_never_accepted() -> None:
 
 def test_symbolic_sizes_are_numbers_in_both() -> None:
     groups = ready("shuffle")[1]
-    assert any(n.target in (operator.mul, operator.floordiv) or "sym_size" in op_name(n) for n in groups.graph.nodes)
+    assert any(
+        n.target in (operator.mul, operator.floordiv) or "sym_size" in op_name(n) for n in groups.graph.nodes
+    )
     assert verify(groups, emitted(groups), torch.float64).max_relative_error <= 1e-12

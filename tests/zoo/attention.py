@@ -170,10 +170,7 @@ _BLOCK_PARAMS = (
     + DIM * 5 + 5
 )  # fmt: skip
 _BLOCK_MACS = (
-    4 * 3 * DIM * 16
-    + 5 * (DIM * 3 * DIM + DIM * DIM + 2 * DIM * 24)
-    + 2 * HEADS * 5 * 5 * INNER
-    + DIM * 5
+    4 * 3 * DIM * 16 + 5 * (DIM * 3 * DIM + DIM * DIM + 2 * DIM * 24) + 2 * HEADS * 5 * 5 * INNER + DIM * 5
 )
 _STREAM = (
     f"16 | patch.weight:0 patch.bias:0 cls:2 pos:2 {affine('norm1')} qkv.weight:1 proj.weight:0 proj.bias:0 "
@@ -256,7 +253,8 @@ CASES = (
         {
             "embed.weight:0": "16 | embed.weight:0 embed.bias:0 layer.self_attn.in_proj_weight:1 "
             "layer.self_attn.out_proj.weight:0 layer.self_attn.out_proj.bias:0 layer.linear1.weight:1 "
-            f"layer.linear2.weight:0 layer.linear2.bias:0 {affine('layer.norm1')} {affine('layer.norm2')} head.weight:1",
+            f"layer.linear2.weight:0 layer.linear2.bias:0 {affine('layer.norm1')} {affine('layer.norm2')} "
+            "head.weight:1",
             "layer.self_attn.in_proj_weight:0": "4 | layer.self_attn.in_proj_weight:0*12 "
             "layer.self_attn.in_proj_bias:0*12 layer.self_attn.out_proj.weight:1*4",
             "layer.self_attn.in_proj_weight:0#2": "4 | layer.self_attn.in_proj_weight:0*12 "

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.zoo.case import Case, affine, images, norm
+from tests.zoo.case import Case, images, norm
 
 
 class Plain(nn.Module):
@@ -288,7 +288,8 @@ CASES = (
         {
             # Group g holds input channels 4g .. 4g + 3 and filters 8g .. 8g + 7.
             "reduce.weight:0": "4 | reduce.weight:0*4 reduce.bias:0*4 conv.weight:1",
-            "reduce.weight:0#2": "4 | reduce.weight:0*4 reduce.bias:0*4 conv.weight:0*8 conv.bias:0*8 expand.weight:1*8",
+            "reduce.weight:0#2": "4 | reduce.weight:0*4 reduce.bias:0*4 conv.weight:0*8 conv.bias:0*8 "
+            "expand.weight:1*8",
             "conv.weight:0": "8 | conv.weight:0*4 conv.bias:0*4 expand.weight:1*4",
             "expand.weight:0": "6 | expand.weight:0 expand.bias:0 fc.weight:1",
         },
@@ -344,8 +345,9 @@ CASES = (
     Case(
         "group_norm", GroupNorm, images(),
         {
-            "conv1.weight:0": f"4 | conv1.weight:0*4 conv1.bias:0*4 {affine('norm').replace(':0', ':0*4')} conv2.weight:1*4",
-            "conv1.weight:0#2": f"4 | conv1.weight:0*4 conv1.bias:0*4 {affine('norm').replace(':0', ':0*4')} conv2.weight:1*4",
+            # Four whole groups of the norm, and four places inside every group.
+            "conv1.weight:0": "4 | conv1.weight:0*4 conv1.bias:0*4 norm.weight:0*4 norm.bias:0*4 conv2.weight:1*4",
+            "conv1.weight:0#2": "4 | conv1.weight:0*4 conv1.bias:0*4 norm.weight:0*4 norm.bias:0*4 conv2.weight:1*4",
             "conv2.weight:0": "6 | conv2.weight:0 conv2.bias:0 fc.weight:1",
         },
         params=3 * 16 * 9 + 16 + 2 * 16 + 16 * 6 * 9 + 6 + 6 * 5 + 5,

@@ -244,7 +244,14 @@ _REMEDIES = (
         "it is what the model returns; wrap the model so that the output is a smaller part",
     ),
     ("no rule", "teach Secateur the operator: find_groups(graph, rules={...})"),
-    ("looked up by index", "positions with a fixed meaning, such as a vocabulary, cannot go"),
+    (
+        "axis of fixed size",
+        "what it meets is fixed by the inputs; a fixed adapter in front would let it shrink",
+    ),
+    (
+        "its positions are looked up by index",
+        "positions with a fixed meaning, such as a vocabulary, cannot go",
+    ),
     ("kernel", "kernels keep their size"),
     ("spatial", "sizes in space follow from the input's"),
 )

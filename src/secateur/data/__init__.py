@@ -17,10 +17,18 @@ from secateur.data.compare import (
     metric_difference,
     per_class,
 )
-from secateur.data.evaluation import Evaluation, device_of, evaluate
+from secateur.data.evaluation import (
+    Evaluation,
+    check_labels,
+    device_of,
+    evaluate,
+    is_classification,
+    restore_modes,
+    training_modes,
+)
 from secateur.data.fingerprint import fingerprint
 from secateur.data.loaders import batch_size, slice_batch
-from secateur.data.seeding import seeded
+from secateur.data.seeding import mixed, reseed, seeded
 from secateur.data.split import Data, split_data
 
 __all__ = [
@@ -31,14 +39,20 @@ __all__ = [
     "Evaluation",
     "batch_size",
     "check_data",
+    "check_labels",
     "check_targets",
     "class_deltas",
     "device_of",
     "evaluate",
     "fingerprint",
+    "is_classification",
     "metric_difference",
+    "mixed",
     "per_class",
+    "reseed",
+    "restore_modes",
     "seeded",
     "slice_batch",
     "split_data",
+    "training_modes",
 ]

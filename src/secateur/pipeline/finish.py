@@ -297,8 +297,9 @@ def _headline(job: Job, dense: Dense, outcome: Outcome, met: bool, reasons: Sequ
     lost = (outcome.dense.metric - outcome.chosen.evaluation.metric) * 100.0
     lost = lost if job.task.higher_is_better else -lost
     quality = f"{lost:.2f} points of {job.task.name} lost" if lost > 0 else f"no {job.task.name} lost"
+    speed = f"{1 / ratio:.2f} times faster" if ratio <= 1 else f"{ratio:.2f} times slower"
     text = (
-        f"{1 / ratio:.2f} times faster than {dense.reference} in {job.target.runtime} ({artifact.dtype}), "
+        f"{speed} than {dense.reference} in {job.target.runtime} ({artifact.dtype}), "
         f"{dense.size / artifact.bytes:.2f} times smaller, {quality}"
     )
     return f"The budget is met: {text}." if met else f"The budget is missed ({'; '.join(reasons)}): {text}."

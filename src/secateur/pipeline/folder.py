@@ -14,6 +14,8 @@ from secateur.files import whole_file
 from secateur.pipeline.journal import Journal
 from secateur.recipe import Recipe
 
+_FIRST = (".lock", "recipe.yaml")  # what a run that was killed at once may have left
+
 
 class RunFolder:
     """Where a run keeps its records; made by :func:`open_folder`."""
@@ -60,7 +62,7 @@ def open_folder(
         raise RunFolderError(f"{root} is a file; give another folder with --out")
     if known.exists():
         _same_run(root, known, identity)
-    elif root.is_dir() and any(root.iterdir()):
+    elif root.is_dir() and any(p.name not in _FIRST for p in root.iterdir()):
         raise RunFolderError(f"{root} is not empty and holds no run; give another folder with --out")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -69,11 +71,12 @@ def open_folder(
             f"cannot make {root}: {error.strerror}; give another folder with --out"
         ) from error
     with _locked(root):
-        for left in root.rglob(".*.part"):
-            left.unlink(missing_ok=True)
+        for left in root.rglob(".*"):  # files that a killed run was still writing
+            if left.is_file() and left.name != ".lock":
+                left.unlink(missing_ok=True)
+        folder = RunFolder(root)
         with whole_file(root / "recipe.yaml") as path:
             path.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
-        folder = RunFolder(root)
         folder.write_json("identity.json", identity)
         yield folder
 

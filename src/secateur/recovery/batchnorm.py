@@ -17,9 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.data import Data, device_of, evaluate, seeded
-from secateur.data.evaluation import restore_modes, training_modes
-from secateur.data.seeding import mixed, reseed
+from secateur.data import Data, device_of, evaluate, mixed, reseed, restore_modes, seeded, training_modes
 from secateur.recovery.recoverer import Recoverer, Recovery, Setting
 from secateur.recovery.state import put, taken
 from secateur.task import Task, call, split_batch, to_device

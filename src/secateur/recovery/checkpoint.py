@@ -8,8 +8,6 @@ epoch seeds its own.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.errors import CorruptFile, RunFolderError
+from secateur.errors import CorruptFile
+from secateur.files import whole_file
 from secateur.recovery.state import State
 
 NAME = "recovery.safetensors"
@@ -54,19 +53,8 @@ def save(folder: Path, point: Checkpoint) -> None:
                 plain.setdefault(str(index), {})[name] = value
     header = {"key": point.key, "facts": point.facts, "optimizer": plain}
     ready = {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
-    temporary: str | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{NAME}.", dir=folder)
-        os.close(handle)
-        save_file(ready, temporary, metadata={"recovery": json.dumps(header)})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / NAME)
-    except Exception as error:  # safetensors reports a full disk with an error of its own
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise RunFolderError(f"cannot write the checkpoint in {folder}: {error}") from error
+    with whole_file(folder / NAME) as path:
+        save_file(ready, str(path), metadata={"recovery": json.dumps(header)})
 
 
 def load(folder: Path, key: str) -> Checkpoint | None:

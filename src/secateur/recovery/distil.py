@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.data import Data
-from secateur.data.evaluation import check_labels, is_classification, restore_modes, training_modes
+from secateur.data import Data, check_labels, is_classification, restore_modes, training_modes
 from secateur.errors import RecipeError
 from secateur.recovery.finetune import FineTune
 from secateur.recovery.recoverer import Recoverer, Recovery, Setting

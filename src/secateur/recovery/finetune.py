@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.data import Data
-from secateur.data.evaluation import check_labels
+from secateur.data import Data, check_labels
 from secateur.errors import RecipeError
 from secateur.recovery.recoverer import Recoverer, Recovery, Setting
 from secateur.recovery.schedules import Cosine, Schedule

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.data import device_of, seeded
-from secateur.data.evaluation import restore_modes, training_modes
+from secateur.data import device_of, restore_modes, seeded, training_modes
 from secateur.task import call, split_batch
 
 

@@ -17,9 +17,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.data import Data, batch_size, device_of, evaluate, seeded
-from secateur.data.evaluation import restore_modes, training_modes
-from secateur.data.seeding import mixed, reseed
+from secateur.data import (
+    Data,
+    batch_size,
+    device_of,
+    evaluate,
+    mixed,
+    reseed,
+    restore_modes,
+    seeded,
+    training_modes,
+)
 from secateur.errors import DataError, NotFinite, RecipeError
 from secateur.recovery import checkpoint
 from secateur.recovery.finetune import FineTune, Objective

@@ -5,8 +5,6 @@ The page has no script. Names in it come from users, so everything is escaped by
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.errors import RunFolderError
+from secateur.files import whole_file
 from secateur.report import sections, variants, verdict
 from secateur.report.figures import quantity, times
 from secateur.report.final import final_metric, metric_text
@@ -88,10 +87,8 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     if out.is_dir():
         out = out / "report.html"
     page = render([read_run(Path(run)) for run in runs])
-    try:
-        _replace(out, page)
-    except OSError as error:
-        raise RunFolderError(f"{out} cannot be written: {error.strerror or error}") from error
+    with whole_file(out) as path:
+        path.write_text(page, encoding="utf-8")
     return out
 
 
@@ -181,16 +178,3 @@ def _model(run: Run) -> str:
 
 def _packaged(name: str) -> str:
     return resources.files("secateur.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _replace(out: Path, text: str) -> None:
-    """Writes beside the file and swaps, so that a crash leaves the old page or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

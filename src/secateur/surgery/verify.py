@@ -8,6 +8,7 @@ cut value must equal the original at the kept positions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,7 +189,7 @@ class _Lockstep:
         if item:
             masked = [masked if i == int(item) else t for i, t in enumerate(given)]
         if in_args:
-            return (*args[:position], masked, *args[position + 1 :]), kwargs  # type: ignore[operator]
+            return (*args[:position], masked, *args[position + 1 :]), kwargs
         return args, {**kwargs, name: masked}
 
     def _restricted(self, node: fx.Node) -> Any:
@@ -297,13 +298,17 @@ def relative_error(found: Tensor, reference: Tensor) -> float:
         return 0.0
     if not (reference.is_floating_point() or reference.is_complex()):
         return 0.0 if torch.equal(found, reference) else float("inf")
+    scale, difference = float(reference.abs().max()), float((found - reference).abs().max())
+    if math.isfinite(scale) and math.isfinite(difference):
+        return difference / max(scale, torch.finfo(reference.dtype).tiny)
+    # NaN and infinity are right where the reference has them.
     same = (found == reference) | (torch.isnan(found) & torch.isnan(reference))
     if bool(same.all()):
         return 0.0
     finite = torch.isfinite(reference)
     scale = float(reference[finite].abs().max()) if bool(finite.any()) else 0.0
-    difference = (found - reference).abs().masked_fill(same, 0.0)
-    return float(difference.max()) / max(scale, torch.finfo(reference.dtype).tiny)
+    remaining = (found - reference).abs().masked_fill(same, 0.0)
+    return float(remaining.max()) / max(scale, torch.finfo(reference.dtype).tiny)
 
 
 _RANDOM = frozenset(f"aten::{n}" for n in ("rand", "randn", "rand_like", "randn_like", "bernoulli", "bernoulli_",
