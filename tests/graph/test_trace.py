@@ -194,3 +194,12 @@ class Reserved(nn.Module):
 def test_a_reserved_name_is_said() -> None:
     with pytest.raises(NotExportable, match=r"code\.weight.*[Rr]ename"):
         trace(Reserved(), torch.randn(2, 4))
+
+
+def test_a_program_that_differs_from_its_model_is_refused() -> None:
+    class Exported(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if torch.compiler.is_exporting() else x * 3
+
+    with pytest.raises(NotExportable, match="differs from the model"):
+        trace(Exported(), torch.randn(2, 4))

@@ -234,3 +234,13 @@ def test_symbolic_sizes_are_numbers_in_both() -> None:
         n.target in (operator.mul, operator.floordiv) or "sym_size" in op_name(n) for n in groups.graph.nodes
     )
     assert verify(groups, emitted(groups), torch.float64).max_relative_error <= 1e-12
+
+
+def test_zeros_as_example_inputs_do_not_make_the_check_vacuous() -> None:
+    model = nn.Sequential(nn.Linear(8, 16, bias=False), nn.Linear(16, 4, bias=False))
+    groups = find_groups(trace(model, torch.zeros(2, 8)))
+    emitted = emit(groups, Sizes(groups.coupling, groups.coupling.alive(groups.groups[0].atoms[:4])))
+    with torch.no_grad():
+        emitted.module.get_parameter("1.weight").mul_(1.5)
+    with pytest.raises(NotVerified):
+        verify(groups, emitted)

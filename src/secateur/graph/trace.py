@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from secateur.errors import InputError, NotExportable, NotFinite
+from secateur.graph.faithful import check_faithful
 from secateur.graph.modes import follow_modes
 from secateur.graph.normalise import drop_assertions, drop_dead, fold_parameters, inline_wrappers, op_name
 from secateur.graph.record import Graph, fetch
@@ -74,6 +75,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
     module.recompile()
+    with _evaluating(model):
+        check_faithful(model, module, small_args, small_kwargs)
     return Graph(
         module=module,
         args=small_args,

@@ -94,12 +94,11 @@ class Plan:
             raise PlanError(
                 f"{origin} was altered after it was written: its digest does not match; make it anew"
             )
-        return cls(
-            body["fingerprint"],
-            _indices(body["kept"]),
-            tuple(body["removed"]),
-            _indices(body["permuted"]),
-        )
+        try:
+            kept, permuted = _indices(body["kept"]), _indices(body["permuted"])
+        except (AttributeError, TypeError, ValueError) as error:
+            raise PlanError(f"{origin} does not hold indices by parameter and axis; make it anew") from error
+        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
 
-from secateur.coupling import Groups, find_groups
+from secateur.coupling import Groups, Rule, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import trace
 from secateur.planning import Plan, dead_atoms
@@ -25,19 +26,22 @@ class Cut:
     verification: Verification
 
 
-def cut(model: nn.Module, plan: Plan, example_inputs: Inputs) -> fx.GraphModule:
+def cut(
+    model: nn.Module, plan: Plan, example_inputs: Inputs, rules: Mapping[str, Rule] | None = None
+) -> fx.GraphModule:
     """Applies a plan to a model and returns a smaller one; the model is not changed.
 
     Args:
         model: the model whose indices the plan speaks of.
         plan: what to keep.
         example_inputs: as for :func:`secateur.trace`.
+        rules: those that the plan's groups were found with, for operators of the user's own.
 
     Raises:
         PlanError: the plan is for another model, or was altered.
         NotVerified: the result differs from the masked original; nothing is returned.
     """
-    return cut_groups(find_groups(trace(model, example_inputs)), plan).module
+    return cut_groups(find_groups(trace(model, example_inputs), rules), plan).module
 
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:

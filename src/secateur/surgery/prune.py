@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx, nn
 
 from secateur.cost import Macs, Params
-from secateur.coupling import Groups, Lock, find_groups
+from secateur.coupling import Groups, Lock, Rule, find_groups
 from secateur.errors import RecipeError, RequestError
 from secateur.graph import trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, allocate
@@ -52,6 +52,7 @@ def prune(
     task: Task | None = None,
     allocator: Allocator | None = None,
     rounding: Rounding | None = None,
+    rules: Mapping[str, Rule] | None = None,
     form: str = "graph",
     seed: int = 0,
 ) -> Pruned:
@@ -66,6 +67,7 @@ def prune(
         batches, task: for criteria that look at data.
         allocator: uniform for ``keep``, global otherwise, by default.
         rounding: to multiples of eight by default.
+        rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
         form: ``"graph"``; the user's own class (``"module"``) is not available yet.
         seed: of random criteria.
 
@@ -80,7 +82,7 @@ def prune(
         raise RequestError("form='module' is not available in this version; use form='graph' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs)
-    groups = find_groups(graph)
+    groups = find_groups(graph, rules)
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
     scores = score(model, groups, criterion or Magnitude(), batches, task)
