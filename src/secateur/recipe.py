@@ -28,11 +28,11 @@ OPTIMISERS = ("adamw", "sgd")
 
 @dataclass(frozen=True)
 class CriterionOptions:
-    """How units are scored: ``magnitude`` with norm ``p``, ``taylor`` over some batches, or ``random``."""
+    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``."""
 
-    name: str = "magnitude"
+    name: str = "taylor"
     p: float = 2.0
-    batches: int = 16
+    batches: int = 32
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ class Mixing:
 class Facts:
     """What the rules have stated so far; the one mutable object of this room.
 
-    ``notes`` keeps axes that a rewrite needs later, such as the group axis of a grouped convolution.
+    ``notes`` keeps axes that a rewrite needs later, such as the group axis of a grouped convolution; ``consumed``
+    those that an operator sums over, of the operand that is not masked: a layer's weight, along its inputs.
     """
 
     size: int = 1
@@ -69,6 +70,7 @@ class Facts:
     mixings: list[Mixing] = field(default_factory=list)
     notes: dict[fx.Node, dict[str, Axis]] = field(default_factory=dict)
     unknown: list[fx.Node] = field(default_factory=list)
+    consumed: list[Axis] = field(default_factory=list)
     node: fx.Node | None = None
     _zeros: dict[int, Axis] = field(default_factory=dict)
     _factors: dict[int, tuple[Axis, tuple[Axis, ...]]] = field(default_factory=dict)
@@ -132,6 +134,7 @@ class Facts:
     def contract(self, argument: str, axis: int, labels: Axis, other: Axis | None = None) -> None:
         """The current node sums over an axis of ``argument``, together with the axis ``other``."""
         if other is not None:
+            self.consumed.append(other)
             labels = self.same(labels, other)
         self._mix(argument, axis, labels, restricts=False)
 

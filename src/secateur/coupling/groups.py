@@ -33,11 +33,13 @@ class Member:
         param: name of the parameter or buffer.
         axis: which of its axes.
         positions: int64 ``[units, multiplicity]``: the positions that each unit takes.
+        consumes: whether a layer sums over this axis, so that the slice is what reads the unit.
     """
 
     param: str
     axis: int
     positions: np.ndarray
+    consumes: bool = False
 
     @property
     def multiplicity(self) -> int:
@@ -219,6 +221,10 @@ def _build(
         owner[cluster] = index
         place[cluster] = np.arange(len(cluster))
     found: list[list[Member]] = [[] for _ in clusters]
+    summed = {id(axis) for axis in coupling.facts.consumed}
+    consumed = {
+        (n, i) for n, axes in coupling.state_axes.items() for i, a in enumerate(axes) if id(a) in summed
+    }
     for (param, axis), incidence in incidences.items():
         atoms, starts, counts = incidence.runs()
         for index in np.unique(owner[atoms]).tolist():
@@ -226,7 +232,7 @@ def _build(
             positions = np.empty((len(clusters[index]), int(counts[inside][0])), dtype=np.int64)
             for atom, start, count in zip(atoms[inside], starts[inside], counts[inside], strict=True):
                 positions[place[atom]] = incidence.positions[start : start + count]
-            found[index].append(Member(param, axis, positions))
+            found[index].append(Member(param, axis, positions, (param, axis) in consumed))
     names: dict[str, int] = defaultdict(int)
     groups = []
     for cluster, members in zip(clusters, found, strict=True):

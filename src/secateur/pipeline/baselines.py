@@ -99,7 +99,7 @@ def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int)
 
 
 def _recalibrated(job: Job, module: nn.Module) -> nn.Module:
-    if not any("running_mean" in name for name, _ in module.named_buffers()):
+    if not job.has_batch_norm:
         return module
     again, _ = recover(
         module, job.data, job.task, RecalibrateBatchNorm(), Setting(seed=job.recipe.seed, quiet=True)

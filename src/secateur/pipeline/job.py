@@ -73,6 +73,11 @@ class Job:
         return scored(self, self.model, self.groups)
 
     @property
+    def has_batch_norm(self) -> bool:
+        """Whether the program reads running statistics."""
+        return any(name.endswith("running_mean") for name in self.groups.graph.state_names())
+
+    @property
     def threads(self) -> int:
         """Threads of the runtime."""
         return self.recipe.threads or default_threads()

@@ -23,7 +23,7 @@ from secateur.pipeline.artifacts import build, timed
 from secateur.pipeline.degree import Degree, Dense, plan_for
 from secateur.pipeline.job import Costs, Job, points_lost, regroup, scored
 from secateur.planning import Care, Plan
-from secateur.recovery import Cosine, Distil, FineTune, Recoverer, Setting, recover_
+from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
 from secateur.surgery import cut_groups, load, save
 
 FACTOR = 0.85  # of the cost that is left, when only a quality budget says where to stop
@@ -178,7 +178,7 @@ def _recoverer(job: Job, last: bool) -> Recoverer | None:
     options = job.recipe.recovery
     epochs = options.final_epochs if last else options.epochs
     if options.steps is None and epochs == 0:
-        return None
+        return RecalibrateBatchNorm() if job.has_batch_norm else None
     train = FineTune(
         epochs=max(epochs, 1),
         steps=options.steps,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,33 +64,60 @@ class Care:
 
     Args:
         least: share of the units that every group keeps.
+        streams: the same for residual streams (groups that several layers write to), where saliencies of different
+            groups have no common unit: a stream's unit stands for far more than one of a single layer.
         edges: share that groups of the first and the last layer keep: the first sees the raw input, the last
             is what the classes are told apart by.
     """
 
     least: float = 0.1
     edges: float = 0.5
+    streams: float = 1.0
 
 
 class Problem:
     """Groups, saliencies and floors, as arrays; what an allocator looks at."""
 
-    def __init__(self, scores: Scores, rounding: Rounding, care: Care | None) -> None:
+    def __init__(
+        self, scores: Scores, rounding: Rounding, care: Care | None, limits: Sequence[Limit] = ()
+    ) -> None:
         self.groups: tuple[Group, ...] = scores.groups.groups
         self.coupling = scores.groups.coupling
         self.rounding = rounding
+        self.ranked_apart = not scores.comparable
         self.units = np.array([g.units for g in self.groups], dtype=np.int64)
         raw = [scores.values[g.name] for g in self.groups]
-        self.saliencies = [s if scores.comparable else s / max(float(s.mean()), 1e-30) for s in raw]
+        relative = [s if scores.comparable else s / max(float(s.mean()), 1e-30) for s in raw]
+        # What a unit is worth for what it costs: the greedy rule of the knapsack (Dantzig, 1957).
+        prices = self._prices(limits if scores.comparable else ())
+        self.saliencies = [s / p for s, p in zip(relative, prices, strict=True)]
         self.order = [np.argsort(-s, kind="stable") for s in self.saliencies]
         self.ranking = np.sort(np.concatenate(self.saliencies)) if self.saliencies else np.empty(0)
         self.floors = self._floors(scores.groups, care)
+
+    def _prices(self, limits: Sequence[Limit]) -> np.ndarray:
+        """What a unit of each group costs, as a share of what is limited; the least of all where it costs nothing."""
+        everything = np.ones(self.coupling.facts.size, dtype=bool)
+        prices = np.zeros(len(self.groups))
+        for limit in limits:
+            dense = limit.cost.of(everything)
+            for i, group in enumerate(self.groups):
+                less = limit.cost.of(self.coupling.alive(group.atoms[:1]))
+                prices[i] += (dense - less) / limit.dense
+        return (
+            np.where(prices > 0, prices, prices[prices > 0].min(initial=1.0))
+            if limits
+            else np.ones_like(prices)
+        )
 
     def _floors(self, groups: Groups, care: Care | None) -> np.ndarray:
         floors = np.ones(len(self.groups), dtype=np.int64)
         edges = _edge_groups(groups)
         for i, group in enumerate(self.groups):
-            share = 0.0 if care is None else max(care.least, care.edges if group.name in edges else 0.0)
+            share = 0.0
+            if care is not None:
+                on_edge, in_stream = group.name in edges, self.ranked_apart and _is_stream(groups, group)
+                share = max(care.least, care.edges * on_edge, care.streams * in_stream)
             floors[i] = min(group.units, self.rounding.nearest(group, share * group.units))
         return floors
 
@@ -140,8 +167,11 @@ def allocate(
         return plan_of(scores.groups, problem.dead(_whole_where_tiny(problem, widths)))
     assert budget is not None
     limits = _limits(scores.groups, costs, budget)
-    for attempt in (care or Care(), None):
-        problem = Problem(scores, rounding, attempt)
+    care = care or Care()
+    if not isinstance(allocator or Global(), Global):
+        care = replace(care, streams=0.0)
+    for attempt in (care, replace(care, streams=0.0), None):
+        problem = Problem(scores, rounding, attempt, limits)
         if _fits(problem, limits, problem.floors):
             widths = _search(problem, limits, allocator or Global())
             return plan_of(scores.groups, problem.dead(widths))
@@ -297,3 +327,13 @@ def _edge_groups(groups: Groups) -> set[str]:
         return set()
     first, last = weights[0], weights[-1]
     return {g.name for g in groups for m in g.members if (m.param, m.axis) in ((first, 0), (last, 1))}
+
+
+def _is_stream(groups: Groups, group: Group) -> bool:
+    """Whether several layers write to the group: a residual stream, as opposed to one layer's own channels."""
+    writers = 0
+    for member in group.members:
+        tensor = groups.graph.tensor(member.param)
+        depthwise = tensor.dim() >= 3 and tensor.shape[1] == 1
+        writers += member.axis == 0 and tensor.dim() >= 2 and not member.consumes and not depthwise
+    return writers > 1

@@ -17,7 +17,7 @@ from secateur.scoring.record import Criterion, Run, gather, sum_slices
 
 @dataclass(frozen=True)
 class Magnitude(Criterion):
-    """The p-norm of all weights removed with a unit.
+    """The p-norm of all weights removed with a unit, to the power of p, so that slices add up.
 
     Args:
         p: 1 or 2 in practice; any positive number.
@@ -26,9 +26,9 @@ class Magnitude(Criterion):
     p: float = 2.0
 
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:
-        """``(sum |w|^p)^(1/p)`` for each unit."""
+        """``sum |w|^p`` for each unit."""
         powers = {(m.param, m.axis): None for g in run.groups for m in g.members if m.param in tensors}
         summed = {
             (name, axis): sum_slices(tensors[name].abs().double() ** self.p, axis) for name, axis in powers
         }
-        return {name: value ** (1.0 / self.p) for name, value in gather(run.groups, summed).items()}
+        return gather(run.groups, summed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.coupling import Groups
+from secateur.coupling import Group, Groups, Member
 from secateur.errors import DataError, InputError, NotFinite
 from secateur.task import Task, classification
 
@@ -114,16 +114,25 @@ def _tensors(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
     return out
 
 
-def gather(groups: Groups, per_position: Mapping[tuple[str, int], np.ndarray]) -> dict[str, np.ndarray]:
+def _all(group: Group) -> Sequence[Member]:
+    return group.members
+
+
+def gather(
+    groups: Groups,
+    per_position: Mapping[tuple[str, int], np.ndarray],
+    counted: Callable[[Group], Sequence[Member]] = _all,
+) -> dict[str, np.ndarray]:
     """Sums values given for positions of parameter axes into values for units.
 
     Args:
         per_position: for ``(parameter, axis)``, float ``[n]``.
+        counted: the members of a group that count, all of them by default.
     """
     out = {}
     for group in groups:
         total = np.zeros(group.units)
-        for member in group.members:
+        for member in counted(group):
             values = per_position.get((member.param, member.axis))
             if values is not None:
                 total += values[member.positions].sum(axis=1)

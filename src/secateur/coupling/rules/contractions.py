@@ -58,6 +58,7 @@ def convolution(f: Facts, a: Arguments) -> Axes:
         f.note("groups", f.same(of_x, of_w))
         f.contract("input", channel, x)
         f.same(inner, a.weight[1])
+        f.consumed.append(a.weight[1])
     out = w if a.get("bias") is None else f.same(w, a.bias[0])
     return (*a.input.axes[:channel], out, *_space(f, a, channel))
 
