@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from secateur.bench import FakeDevice
 from secateur.planning import Budget
-from secateur.recipe import MeasureOptions, Recipe, RecoveryOptions
+from secateur.recipe import CriterionOptions, MeasureOptions, Recipe, RecoveryOptions
 from secateur.task import Task
 
 
@@ -59,6 +59,11 @@ def recipe(budget: Budget, **options: object) -> Recipe:
         "multiple": 4,
     }
     return Recipe(budget=budget, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def magnitude() -> CriterionOptions:
+    """A criterion that calls no loss."""
+    return CriterionOptions("magnitude")
 
 
 def device() -> FakeDevice:

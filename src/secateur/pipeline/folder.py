@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from secateur.errors import RunFolderError
+from secateur.errors import RequestError, RunFolderError
 from secateur.files import whole_file
 from secateur.pipeline.journal import Journal
 from secateur.recipe import Recipe
@@ -70,7 +71,7 @@ def open_folder(
         raise RunFolderError(
             f"cannot make {root}: {error.strerror}; give another folder with --out"
         ) from error
-    with _locked(root):
+    with _locked(root), _nothing_left_of_a_wrong_request(root, new=not known.exists()):
         for left in root.rglob(".*"):  # files that a killed run was still writing
             if left.is_file() and left.name != ".lock":
                 left.unlink(missing_ok=True)
@@ -79,6 +80,17 @@ def open_folder(
             path.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
         folder.write_json("identity.json", identity)
         yield folder
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_wrong_request(root: Path, new: bool) -> Iterator[None]:
+    """A new run that turns out to be a wrong request before its first step leaves no folder behind."""
+    try:
+        yield
+    except RequestError:
+        if new and not (root / "journal.jsonl").exists():
+            shutil.rmtree(root, ignore_errors=True)
+        raise
 
 
 def _same_run(root: Path, known: Path, identity: Mapping[str, str]) -> None:
