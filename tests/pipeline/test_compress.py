@@ -148,3 +148,46 @@ def _trained(model: torch.nn.Module) -> torch.nn.Module:
             torch.nn.functional.cross_entropy(model(images), target).backward()
             optimiser.step()
     return model.eval()
+
+
+class Worded(torch.nn.Module):
+    """Takes keywords and returns a dict, as language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 32)
+        self.up = torch.nn.Linear(32, 64)
+        self.norm = torch.nn.LayerNorm(64)
+        self.head = torch.nn.Linear(64, 3)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = torch.relu(self.norm(self.up(self.embed(input_ids))))
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return {"logits": self.head((hidden * mask).sum(1) / mask.sum(1))}
+
+
+def test_batches_as_dicts_with_labels_through_onnx_int8(tmp_path: Path) -> None:
+    def batches(count: int, seed: int) -> list[dict[str, torch.Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        ids = [torch.randint(0, 50, (8, 6), generator=generator) for _ in range(count)]
+        return [{"input_ids": i, "attention_mask": torch.ones_like(i), "labels": i[:, 0] % 3} for i in ids]
+
+    torch.manual_seed(0)
+    run = sc.compress(
+        Worded(),
+        (batches(6, 1), batches(3, 2)),
+        recipe=small.recipe(sc.Budget(params="0.7x", drop=90.0), target="onnxruntime:auto"),
+        out=tmp_path / "run",
+        device=small.device(),
+        quiet=True,
+    )
+    assert run.verdict == "met"
+    assert {a["name"] for a in run.record["artifacts"]} == {
+        "dense-fp32",
+        "dense-int8",
+        "pruned-fp32",
+        "pruned-int8",
+    }
+    batch = batches(1, 3)[0]
+    del batch["labels"]
+    assert sc.load(run.folder)(**batch)["logits"].shape == (8, 3)

@@ -26,7 +26,7 @@ Outputs = Tensor | dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded artifact, called with inputs in any of the three forms.
+    """A loaded artifact, called with inputs in any of the three forms, or as the model itself is called with them.
 
     It returns the output tensor, or a dict of them by name if there are several. Where ``batch`` is a number, the
     artifact takes that batch only: other batches are split, and the last is filled up and cut again.
@@ -35,7 +35,8 @@ class Session:
     run: Callable[[Inputs], dict[str, Tensor]]
     batch: int | None
 
-    def __call__(self, inputs: Inputs) -> Outputs:
+    def __call__(self, *positional: Any, **named: Any) -> Outputs:
+        inputs: Inputs = named or (positional[0] if len(positional) == 1 else positional)
         size = batch_size(inputs)
         if self.batch is None or self.batch == size:
             outputs = self.run(inputs)

@@ -291,6 +291,10 @@ def _reason(row: Mapping[str, Any]) -> str:
     return f"{row['kind']}={row['asked']}: exceeded by {upper / _limit(row) - 1:.1%}"
 
 
+def _size_words(before: int, after: int) -> str:
+    return f"{before / after:.2f} times smaller" if after <= before else f"{after / before:.2f} times larger"
+
+
 def _headline(job: Job, dense: Dense, outcome: Outcome, met: bool, reasons: Sequence[str]) -> str:
     timing, artifact = outcome.chosen.timing, outcome.chosen.artifact
     ratio = 1.0 if timing["ratio"] is None else timing["ratio"]
@@ -300,6 +304,6 @@ def _headline(job: Job, dense: Dense, outcome: Outcome, met: bool, reasons: Sequ
     speed = f"{1 / ratio:.2f} times faster" if ratio <= 1 else f"{ratio:.2f} times slower"
     text = (
         f"{speed} than {dense.reference} in {job.target.runtime} ({artifact.dtype}), "
-        f"{dense.size / artifact.bytes:.2f} times smaller, {quality}"
+        f"{_size_words(dense.size, artifact.bytes)}, {quality}"
     )
     return f"The budget is met: {text}." if met else f"The budget is missed ({'; '.join(reasons)}): {text}."
