@@ -1,4 +1,4 @@
-"""``sc.prune(model, x, keep=0.5)`` on 59 models of torchvision and timm, each in a process of its own.
+"""``sc.prune(model, x, keep=0.5)`` on 60 models of torchvision and timm, each in a process of its own.
 
     python benchmarks/zoo.py [--peer] [--only NAME ...] [--jobs N] [--limit SECONDS]
 

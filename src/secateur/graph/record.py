@@ -28,7 +28,6 @@ class Graph:
         folded: parameters whose value was computed once from a parameter-only part of the program, with the
             names of the parameters it was computed from.
         aliases: other names of tied parameters, ``{name in the user's model: name in the graph}``.
-        training: names of modules' owners that were in training mode; kept to restore modes.
     """
 
     module: fx.GraphModule

@@ -43,10 +43,12 @@ class Budget:
     """What the result may cost; several at once must all hold.
 
     Args:
-        latency, p95: ``"0.5x"`` or ``"12ms"``, median and 95th percentile.
+        latency: ``"0.5x"`` or ``"12ms"``; the median.
+        p95: the same for the 95th percentile.
         size: ``"0.3x"`` or ``"4MB"`` (1 MB is 10^6 bytes), of the artifact.
         memory: ``"64MB"``, peak of the runtime's process above its empty self.
-        params, macs: ``"0.4x"`` or a number.
+        params: ``"0.4x"`` or a number.
+        macs: the same, multiply-adds of one sample.
         sparsity: share of zeros, unstructured.
         drop: points of the metric that may be lost (1 point is 0.01).
         class_drop: the same for the worst class.
