@@ -72,8 +72,10 @@ class Lock:
     """Positions of a parameter axis that cannot be cut, and why.
 
     Args:
-        param, axis: where.
-        size: length of the axis; ``positions`` of them are locked.
+        param: name of the parameter or buffer.
+        axis: which of its axes.
+        size: length of the axis.
+        positions: how many of its positions are locked.
         operator: the operator whose rule locked it.
         reason: in words.
         source: file and line of the user's code, where the exporter knows it.

@@ -62,9 +62,11 @@ def prune(
         model: any module that ``torch.export`` takes.
         example_inputs: a tensor, a tuple, or a dict of keyword arguments; axis 0 of each tensor is the batch.
         keep: share of units kept in every prunable group; half leaves about a quarter of the parameters.
-        params, macs: instead, ``"0.5x"`` or a number; both may be given.
+        params: instead, ``"0.5x"`` or a number.
+        macs: the same for multiply-adds; both may be given.
         criterion: L2 magnitude by default.
-        batches, task: for criteria that look at data.
+        batches: for criteria that look at data.
+        task: likewise; classification by default.
         allocator: uniform for ``keep``, global otherwise, by default.
         rounding: to multiples of eight by default.
         rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
