@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 
 import torch.nn.functional as F
 
+from secateur.bench import FakeDevice
 from secateur.pipeline import compress
 from secateur.pipeline.journal import Journal
 from secateur.planning import Budget
@@ -15,8 +17,11 @@ from secateur.task import Task, accuracy
 from tests.pipeline import small
 
 
-def main(out: str, where: str, count: int) -> None:
-    """Runs; with ``where`` = loss or journal, dies at the ``count``-th call."""
+def main(out: str, where: str, count: int, measured: bool) -> None:
+    """Runs; with ``where`` = loss or journal, dies at the ``count``-th call.
+
+    ``measured`` asks for a latency budget, on a device that never answers the same twice.
+    """
     calls = {"loss": 0, "journal": 0}
 
     def tick(kind: str) -> None:
@@ -40,17 +45,19 @@ def main(out: str, where: str, count: int) -> None:
 
     Journal.step = counted  # type: ignore[method-assign]
     task = Task(loss, accuracy, labels=("a", "b", "c", "d"), name="accuracy")
-    budget = Budget(macs="0.4x", drop=90.0)
+    budget = Budget(latency="0.6x", drop=90.0) if measured else Budget(macs="0.4x", drop=90.0)
+    noise = random.Random()
+    unsteady = FakeDevice(lambda entry, turn: entry.path.stat().st_size / 1e4 * noise.uniform(0.99, 1.01))
     compress(
         small.network(),
         (small.batches(), small.batches(4, seed=2)),
         recipe=small.recipe(budget),
         out=out,
         task=task,
-        device=small.device(),
+        device=unsteady if measured else small.device(),
         quiet=True,
     )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:] == ["measured"])

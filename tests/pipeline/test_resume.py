@@ -14,9 +14,9 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def run(out: Path, where: str = "never", count: int = 0) -> int:
+def run(out: Path, where: str = "never", count: int = 0, *more: str) -> int:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), *sys.path])}
-    command = [sys.executable, str(HERE / "killed_run.py"), str(out), where, str(count)]
+    command = [sys.executable, str(HERE / "killed_run.py"), str(out), where, str(count), *more]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
@@ -78,3 +78,15 @@ def test_kill_between_work_and_its_record(undisturbed: dict[str, object], tmp_pa
         assert run(out, "journal", count) == -signal.SIGKILL
     run(out)
     assert content(out) == undisturbed
+
+
+def test_a_latency_budget_replays_its_measurements(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(out, "loss", 10, "measured") == -signal.SIGKILL
+    journal = (out / "journal.jsonl").read_text()
+    measured = [json.loads(line)["outcome"]["timings"] for line in journal.splitlines()]
+    assert len(measured) >= 2  # the dense model and at least one candidate
+    assert run(out, "never", 0, "measured") == 0
+    assert (out / "journal.jsonl").read_text().startswith(journal)
+    kept = [json.loads(line) for line in (out / "measurements.jsonl").read_text().splitlines()]
+    assert all(timing in kept for timings in measured for timing in timings)
