@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import secateur as sc
 from secateur.coupling import find_groups
 from secateur.errors import NotVerified, RequestError
 from secateur.graph import trace
@@ -261,3 +262,22 @@ def test_prune_follows_its_seed() -> None:
         prune(model, torch.randn(1, 3, 8, 8), keep=0.5, criterion=Random(), seed=s).plan for s in (1, 1, 2)
     ]
     assert plans[0] == plans[1] != plans[2]
+
+
+class Sequence(nn.Module):
+    """Tokens of any number: mixes features, adds over tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm, self.down = nn.Linear(8, 32), nn.LayerNorm(32), nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.norm(self.up(x)))
+        return self.down(hidden.reshape(x.shape[0], x.shape[1] * 2, 16).reshape(x.shape[0], x.shape[1], 32))
+
+
+@pytest.mark.parametrize("tokens", [5, 9])
+def test_axes_that_are_declared_dynamic_stay_so(tokens: int) -> None:
+    result = sc.prune(Sequence(), torch.randn(2, 6, 8), keep=0.5, dynamic={0: (1,)})
+    assert result.model(torch.randn(3, tokens, 8)).shape == (3, tokens, 4)
+    assert result.model.get_parameter("down.weight").shape[1] < 32

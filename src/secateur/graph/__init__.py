@@ -4,8 +4,18 @@ from secateur.graph.modes import MODE_FUNCTIONS
 from secateur.graph.normalise import op_name
 from secateur.graph.program import decode, encode
 from secateur.graph.record import Graph, fetch, hint, shape_of
-from secateur.graph.trace import split_inputs, trace
+from secateur.graph.trace import Dynamic, split_inputs, trace
 
 __all__ = [
-    "MODE_FUNCTIONS", "Graph", "decode", "encode", "fetch", "hint", "op_name", "shape_of", "split_inputs", "trace",
-]  # fmt: skip
+    "MODE_FUNCTIONS",
+    "Dynamic",
+    "Graph",
+    "decode",
+    "encode",
+    "fetch",
+    "hint",
+    "op_name",
+    "shape_of",
+    "split_inputs",
+    "trace",
+]

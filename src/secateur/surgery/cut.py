@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from secateur.coupling import Groups, Rule, find_groups
 from secateur.errors import NotVerified
-from secateur.graph import trace
+from secateur.graph import Dynamic, trace
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.emit import emit
 from secateur.surgery.sizes import Sizes
@@ -27,7 +27,11 @@ class Cut:
 
 
 def cut(
-    model: nn.Module, plan: Plan, example_inputs: Inputs, rules: Mapping[str, Rule] | None = None
+    model: nn.Module,
+    plan: Plan,
+    example_inputs: Inputs,
+    rules: Mapping[str, Rule] | None = None,
+    dynamic: Dynamic | None = None,
 ) -> fx.GraphModule:
     """Applies a plan to a model and returns a smaller one; the model is not changed.
 
@@ -35,13 +39,14 @@ def cut(
         model: the model whose indices the plan speaks of.
         plan: what to keep.
         example_inputs: as for :func:`secateur.trace`.
+        dynamic: as for :func:`secateur.trace`.
         rules: those that the plan's groups were found with, for operators of the user's own.
 
     Raises:
         PlanError: the plan is for another model, or was altered.
         NotVerified: the result differs from the masked original; nothing is returned.
     """
-    return cut_groups(find_groups(trace(model, example_inputs), rules), plan).module
+    return cut_groups(find_groups(trace(model, example_inputs, dynamic=dynamic), rules), plan).module
 
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:

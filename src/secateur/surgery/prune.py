@@ -11,7 +11,7 @@ from torch import fx, nn
 from secateur.cost import Macs, Params
 from secateur.coupling import Groups, Lock, Rule, find_groups
 from secateur.errors import RecipeError, RequestError
-from secateur.graph import trace
+from secateur.graph import Dynamic, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, allocate
 from secateur.scoring import Criterion, Magnitude, Random, score
 from secateur.surgery.cut import cut_groups
@@ -53,6 +53,7 @@ def prune(
     allocator: Allocator | None = None,
     rounding: Rounding | None = None,
     rules: Mapping[str, Rule] | None = None,
+    dynamic: Dynamic | None = None,
     form: str = "graph",
     seed: int = 0,
 ) -> Pruned:
@@ -70,6 +71,7 @@ def prune(
         allocator: uniform for ``keep``, global otherwise, by default.
         rounding: to multiples of eight by default.
         rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
+        dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
         form: ``"graph"``; the user's own class (``"module"``) is not available yet.
         seed: of random criteria.
 
@@ -83,7 +85,7 @@ def prune(
     if form == "module":
         raise RequestError("form='module' is not available in this version; use form='graph' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
-    graph = trace(model, example_inputs)
+    graph = trace(model, example_inputs, dynamic=dynamic)
     groups = find_groups(graph, rules)
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
