@@ -191,3 +191,11 @@ def test_batches_as_dicts_with_labels_through_onnx_int8(tmp_path: Path) -> None:
     batch = batches(1, 3)[0]
     del batch["labels"]
     assert sc.load(run.folder)(**batch)["logits"].shape == (8, 3)
+
+
+def test_baselines_that_train_stand_beside_the_others_on_request(tmp_path: Path) -> None:
+    run = go(tmp_path / "run", sc.Budget(macs="0.6x", drop=90.0), trained_baselines=True)
+    trained = {b["name"]: b for b in run.record["baselines"] if b["training"]}
+    assert set(trained) == {"the dense model, trained as long", "random pruning, trained as long"}
+    rounds = len(lines(tmp_path / "run", "history.jsonl")) - 1
+    assert all(b["what"].startswith(f"{rounds} epochs") for b in trained.values())

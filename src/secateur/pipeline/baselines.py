@@ -15,7 +15,7 @@ from torch import nn
 from secateur.bench import Effort
 from secateur.deploy import Artifact
 from secateur.pipeline.artifacts import build, timed
-from secateur.pipeline.degree import Dense
+from secateur.pipeline.degree import Dense, plan_for
 from secateur.pipeline.job import Job
 from secateur.pipeline.judge import artifact_evaluation
 from secateur.planning import Plan, Uniform
@@ -68,8 +68,6 @@ def _int8(job: Job, dense: Dense, artifact: Artifact) -> dict[str, Any]:
 
 
 def _random_plan(job: Job, shares: dict[str, float]) -> Plan:
-    from secateur.pipeline.degree import plan_for
-
     scores = score(job.model, job.groups, Random(seed=job.recipe.seed))
     return plan_for(job, scores, shares, allocator=Uniform())
 

@@ -18,7 +18,7 @@ from secateur.deploy import Artifact
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, one_sample, timed
 from secateur.pipeline.job import Job
-from secateur.planning import Allocator, Amount, Budget, Care, Plan, allocate, dead_atoms
+from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, dead_atoms, plan_of
 from secateur.scoring import Scores
 from secateur.surgery import cut_groups
 
@@ -81,7 +81,7 @@ def measured_kinds(job: Job) -> list[Amount]:
 
 def count_shares(job: Job) -> dict[str, float]:
     """Count budgets as shares of the dense model."""
-    dense = {"params": job.costs.params.of(_all(job)), "macs": job.costs.macs.of(_all(job))}
+    dense = job.dense_counts
     return {
         a.kind: min(1.0, a.limit(dense[a.kind]) / dense[a.kind])
         for a in job.recipe.budget.amounts()
@@ -149,7 +149,7 @@ def plan_for(
     """The plan that cuts the scored model to shares of the *dense* model's counts."""
 
     graph = scores.groups.graph
-    dense = {"params": job.costs.params.of(_all(job)), "macs": job.costs.macs.of(_all(job))}
+    dense = job.dense_counts
     budget = Budget(**{kind: max(1.0, share * dense[kind]) for kind, share in shares.items()})
     costs = [Params(graph), Macs(graph)]
     return allocate(
@@ -174,12 +174,13 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     fastest = min(own, key=lambda t: t["ratio"])
     chosen = next(a for a in artifacts if a.name == fastest["artifact"])
     alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
-    everything = _all(job)
     memory = 0
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {k: getattr(job.costs, k).of(alive) / getattr(job.costs, k).of(everything) for k in shares},
+        "shares": {
+            k: getattr(job.costs, k).of(alive) / getattr(job.costs, k).of(job.everything) for k in shares
+        },
         "smallest": smallest,
         "dtype": chosen.dtype,
         "latency": fastest["ratio_interval"][1] * dense.latency_ms,
@@ -230,8 +231,6 @@ def _next(
 
 
 def _smallest(job: Job) -> Plan:
-    from secateur.planning import Problem, plan_of
-
     problem = Problem(job.scores, job.rounding, None)
     return plan_of(job.groups, problem.dead(problem.floors))
 
@@ -253,9 +252,3 @@ def _words(shares: Mapping[str, float], wanted: list[Amount], ratios: Mapping[st
     counts = ", ".join(f"{v:.2f}x {k}" for k, v in shares.items())
     used = ", ".join(f"{a.kind} at {ratios[a.kind]:.2f} of its budget" for a in wanted)
     return f"{counts} in {probe['dtype']}: {used}"
-
-
-def _all(job: Job) -> Any:
-    import numpy as np
-
-    return np.ones(job.groups.coupling.facts.size, dtype=bool)

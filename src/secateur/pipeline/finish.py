@@ -19,8 +19,8 @@ from secateur.pipeline.environment import environment
 from secateur.pipeline.job import Job
 from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, counts, judge
 from secateur.pipeline.layers import layers
-from secateur.pipeline.rounds import State, one_round
-from secateur.planning import Care
+from secateur.pipeline.rounds import State, Step, one_round
+from secateur.planning import Care, parse_amount
 from secateur.report import write_report
 from secateur.surgery import save
 
@@ -50,7 +50,9 @@ def finish(job: Job, dense: Dense, degree: Degree, state: State) -> Outcome:
             return outcome
         shares = {kind: share * AIM / over for kind, share in shares.items()}
         job.say(f"  a measured budget is exceeded by {over - 1:.1%}: one more round")
-        state = one_round(job, dense, state, shares, degree.dtype, Care(least=0.5, edges=0.8), last=True)
+        state = one_round(
+            job, dense, state, Step(shares, degree.dtype, Care(least=0.5, edges=0.8), last=True)
+        )
     raise AssertionError("unreachable")
 
 
@@ -106,8 +108,6 @@ def _excess(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _limit(row: Mapping[str, Any]) -> float:
-    from secateur.planning import parse_amount
-
     return parse_amount(row["kind"], row["asked"]).limit(row["dense"])
 
 
@@ -115,7 +115,7 @@ def _limit(row: Mapping[str, Any]) -> float:
 
 
 def conclude(
-    job: Job, dense: Dense, degree: Degree, outcome: Outcome, started: str, hashes: dict[str, str]
+    job: Job, dense: Dense, outcome: Outcome, started: str, hashes: dict[str, str]
 ) -> dict[str, Any]:
     """Computes the baselines and writes every record of the run; returns the verdict."""
     chosen, rows = outcome.chosen, list(outcome.rows)
@@ -247,8 +247,9 @@ def _environment(job: Job, started: str, hashes: dict[str, str]) -> dict[str, An
 
 
 def _epochs(job: Job, rounds: int) -> int:
-    options = job.recipe.recovery
-    return max(0, (rounds - 1) * options.epochs + options.final_epochs) if rounds else 0
+    """Epochs that the result was trained for, as recorded round by round."""
+    records = [job.folder.journal.steps[f"round {n}"]["recovery"] for n in range(1, rounds + 1)]
+    return sum(len(r["epochs"]) for r in records if r)
 
 
 def _artifact(artifact: Artifact, chosen: Candidate | None) -> dict[str, Any]:

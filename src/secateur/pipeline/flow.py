@@ -107,7 +107,7 @@ def compress(
             conclude_infeasible(job, str(error), error.nearest, started, hashes)
             raise
         outcome = finish(job, dense, degree, state)
-        verdict = conclude(job, dense, degree, outcome, started, hashes)
+        verdict = conclude(job, dense, outcome, started, hashes)
     return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+import numpy as np
 from torch import nn
 
 from secateur.bench import Device, Effort, default_threads
@@ -68,6 +68,16 @@ class Job:
         return Costs.of(self.groups)
 
     @cached_property
+    def everything(self) -> np.ndarray:
+        """bool ``[labels]``: the dense model, of which all lives."""
+        return np.ones(self.groups.coupling.facts.size, dtype=bool)
+
+    @cached_property
+    def dense_counts(self) -> dict[str, float]:
+        """Parameters and multiply-adds of the dense model."""
+        return {"params": self.costs.params.of(self.everything), "macs": self.costs.macs.of(self.everything)}
+
+    @cached_property
     def scores(self) -> Scores:
         """Saliencies of the dense model."""
         return scored(self, self.model, self.groups)
@@ -125,16 +135,6 @@ def regroup(job: Job, model: nn.Module) -> Groups:
     return find_groups(trace(model, job.example))
 
 
-def better_or_equal(task: Task, value: float, bound: float) -> bool:
-    """Whether a metric is at least as good as a bound."""
-    return value >= bound if task.higher_is_better else value <= bound
-
-
 def points_lost(task: Task, dense: float, now: float) -> float:
     """How many points of the metric were lost (negative: gained). One point is 0.01."""
     return (dense - now if task.higher_is_better else now - dense) * 100.0
-
-
-def jsonable(value: Any) -> Any:
-    """Finite numbers only: JSON has no NaN."""
-    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value

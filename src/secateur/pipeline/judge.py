@@ -10,7 +10,7 @@ from secateur.data import ClassDelta, Evaluation, class_deltas, evaluate
 from secateur.deploy import Artifact, runtime_named
 from secateur.errors import DataError
 from secateur.pipeline.degree import Dense
-from secateur.pipeline.job import Costs, Job, points_lost
+from secateur.pipeline.job import Job, points_lost
 from secateur.planning import Amount, Plan, dead_atoms
 
 
@@ -110,16 +110,10 @@ def _row(
 
 def counts(job: Job, plan: Plan | None) -> dict[str, int]:
     """Parameters and multiply-adds of the dense model, or of what a plan leaves of it."""
-    import numpy as np
-
-    coupling = job.groups.coupling
-    alive = (
-        np.ones(coupling.facts.size, dtype=bool)
-        if plan is None
-        else coupling.alive(dead_atoms(job.groups, plan))
-    )
-    costs: Costs = job.costs
-    return {"params": round(costs.params.of(alive)), "macs": round(costs.macs.of(alive))}
+    if plan is None:
+        return {kind: round(value) for kind, value in job.dense_counts.items()}
+    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
+    return {"params": round(job.costs.params.of(alive)), "macs": round(job.costs.macs.of(alive))}
 
 
 def class_rows(classes: Sequence[ClassDelta]) -> list[dict[str, Any]]:

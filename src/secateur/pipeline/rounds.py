@@ -22,7 +22,7 @@ from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, timed
 from secateur.pipeline.degree import Degree, Dense, plan_for
 from secateur.pipeline.job import Costs, Job, points_lost, regroup, scored
-from secateur.planning import Care, Plan
+from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
 from secateur.surgery import cut_groups, load, save
 
@@ -43,6 +43,23 @@ class State:
     number: int
     model: nn.Module
     plan: Plan | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one round does.
+
+    Args:
+        shares: of the dense counts, to cut to.
+        dtype: of the short measurement after it.
+        care: floors, for this round.
+        last: whether it is recovered for as long as a last round.
+    """
+
+    shares: Mapping[str, float]
+    dtype: str
+    care: Care
+    last: bool
 
 
 def count_rounds(job: Job, shares: Mapping[str, float]) -> int:
@@ -67,15 +84,8 @@ def run_rounds(job: Job, dense: Dense, degree: Degree) -> State:
     total = count_rounds(job, degree.shares)
     for number in range(1, total + 1):
         care = Care(least=0.1 ** (1 / total), edges=0.5 ** (1 / total))
-        state = one_round(
-            job,
-            dense,
-            state,
-            shares_at(degree.shares, number / total),
-            degree.dtype,
-            care,
-            last=number == total,
-        )
+        step = Step(shares_at(degree.shares, number / total), degree.dtype, care, last=number == total)
+        state = one_round(job, dense, state, step)
     return state
 
 
@@ -89,7 +99,7 @@ def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
     for _ in range(LONGEST):
         share *= FACTOR
         try:
-            state = one_round(job, dense, states[-1], {driver: share}, dtype, Care(), last=True)
+            state = one_round(job, dense, states[-1], Step({driver: share}, dtype, Care(), last=True))
         except Infeasible:
             break
         record = job.folder.journal.steps[f"round {state.number}"]
@@ -101,21 +111,11 @@ def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
     return states[-1], Degree({driver: share}, dtype)
 
 
-def one_round(
-    job: Job,
-    dense: Dense,
-    state: State,
-    shares: Mapping[str, float],
-    dtype: str,
-    care: Care,
-    *,
-    last: bool,
-) -> State:
+def one_round(job: Job, dense: Dense, state: State, step: Step) -> State:
     """Cuts ``state`` to shares of the dense counts, recovers, and records the round."""
     number = state.number + 1
     home = job.folder.round(number)
-    job.folder.journal.step(f"round {number}", _work, job, dense, state, shares, dtype, care, last)
-    record = job.folder.journal.steps[f"round {number}"]
+    record = job.folder.journal.step(f"round {number}", _work, job, dense, state, step)
     job.say(
         f"  round {number}: {record['fraction_cut']:.0%} cut, {job.task.name} {record['metric_before']:.4f} after "
         f"the cut, {record['metric_after']:.4f} after recovery"
@@ -123,26 +123,18 @@ def one_round(
     return State(number, load(home), Plan.load(home / "plan.json"))
 
 
-def _work(
-    job: Job,
-    dense: Dense,
-    state: State,
-    shares: Mapping[str, float],
-    dtype: str,
-    care: Care,
-    last: bool,
-) -> dict[str, Any]:
+def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
     start = time.perf_counter()
     number = state.number + 1
     home = job.folder.round(number)
     groups = job.groups if state.plan is None else regroup(job, state.model)
     scores = job.scores if state.plan is None else scored(job, state.model, groups)
-    plan = plan_for(job, scores, shares, care)
+    plan = plan_for(job, scores, step.shares, step.care)
     cut = cut_groups(groups, plan)
     model = cut.module
     before = evaluate(model, job.data.select, job.task).metric
     after, recovered = before, None
-    recoverer = _recoverer(job, last)
+    recoverer = _recoverer(job, step.last)
     if recoverer is not None:
         setting = Setting(
             seed=job.recipe.seed + number,
@@ -155,11 +147,11 @@ def _work(
     whole = plan if state.plan is None else state.plan.then(plan)
     save(model, home)
     whole.save(home / "plan.json")
-    timing = _latency(job, dense, model, number, dtype)
+    timing = _latency(job, dense, model, number, step.dtype)
     params, macs = _counts(job, groups, plan)
     return {
         "round": number,
-        "fraction_cut": 1.0 - macs / _dense_macs(job),
+        "fraction_cut": 1.0 - macs / job.dense_counts["macs"],
         "params": params,
         "macs": macs,
         "predicted_latency_ms": None,
@@ -204,14 +196,6 @@ def _latency(job: Job, dense: Dense, model: nn.Module, number: int, dtype: str) 
 
 
 def _counts(job: Job, groups: Groups, plan: Plan) -> tuple[int, int]:
-    from secateur.planning import dead_atoms
-
     costs = Costs.of(groups)
     alive = groups.coupling.alive(dead_atoms(groups, plan))
     return round(costs.params.of(alive)), round(costs.macs.of(alive))
-
-
-def _dense_macs(job: Job) -> float:
-    import numpy as np
-
-    return job.costs.macs.of(np.ones(job.groups.coupling.facts.size, dtype=bool))
