@@ -162,12 +162,11 @@ def _define(base: type, kind: type) -> None:
     for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
         setattr(kind, f"__{name}__", binary(name, False))
         setattr(kind, f"__r{name}__", binary(name, True))
-    negative = getattr(base, "__neg__")  # noqa: B009
 
     def negated(self: Any) -> Any:
-        return traced(negative(self), Compound("neg", (self.expression,)))
+        return traced(-base(self), Compound("neg", (self.expression,)))
 
-    kind.__neg__ = negated  # type: ignore[attr-defined]
+    setattr(kind, "__neg__", negated)  # noqa: B010
 
 
 _define(int, TracedInt)

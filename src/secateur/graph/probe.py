@@ -177,6 +177,7 @@ class _Observer(TorchFunctionMode):
         self.model = model
         self.calls: list[_Call] = []
         self.made: dict[int, tuple[Tensor, Any]] = {}
+        self.before: dict[Any, Any] = {}
         self.state: dict[int, tuple[Tensor, str]] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -192,6 +193,8 @@ class _Observer(TorchFunctionMode):
         with fx_traceback.annotate({_MARK: call}):
             result = func(*args, **kwargs)
         for position, tensor in enumerate(t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)):
+            if id(tensor) in self.made:  # written in place, or handed back as it came
+                self.before[call, position] = self.made[id(tensor)][1]
             self.made[id(tensor)] = (tensor, (call, position))
         return result
 
@@ -276,13 +279,16 @@ def _matched(
     for use in uses:
         for leaf in leaves(use.expression):
             if isinstance(leaf, Length):
-                node = (
-                    state.get(leaf.value)
-                    if isinstance(leaf.value, str)
-                    else _output(by_call.get(leaf.value[0], []), leaf.value[1], twin)
+                value = leaf.value
+                while not isinstance(value, str) and value[0] not in by_call and value in mode.before:
+                    value = mode.before[value]  # the call made no node of its own
+                source = (
+                    state.get(value)
+                    if isinstance(value, str)
+                    else _output(by_call.get(value[0], []), value[1], twin)
                 )
-                if node is not None:
-                    lengths[leaf.value] = node
+                if source is not None:
+                    lengths[leaf.value] = source
     return Probe(tuple(uses), attributes, lengths, calls)
 
 

@@ -95,7 +95,9 @@ def _compound(
         if attempt is not None:
             del values[attempt]
     named = next((str(p) for p in parts if isinstance(p, Attribute)), "-")
-    return Obstacle(named, f"the code computes a size with it that the cut needs to be {equation.right}", equation.node)
+    return Obstacle(
+        named, f"the code computes a size with it that the cut needs to be {equation.right}", equation.node
+    )
 
 
 def rebuild(model: nn.Module, small: fx.GraphModule, aliases: Mapping[str, str], values: Values) -> nn.Module:
@@ -154,7 +156,9 @@ def _replaced(current: Any, keys: Sequence[str | int], value: int) -> Any:
     if not keys:
         return value
     if isinstance(current, tuple):
-        return rebuilt(current, [_replaced(v, keys[1:], value) if i == keys[0] else v for i, v in enumerate(current)])
+        return rebuilt(
+            current, [_replaced(v, keys[1:], value) if i == keys[0] else v for i, v in enumerate(current)]
+        )
     if isinstance(current, (list, dict)):
         current[keys[0]] = _replaced(current[keys[0]], keys[1:], value)  # type: ignore[index]
     elif is_record(current):
@@ -173,13 +177,16 @@ def _tell(module: nn.Module) -> None:
             module.__dict__[name] = int(value)
 
 
-def outputs_of(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """All tensors that a module returns, in evaluation mode, its modes as before."""
+def outputs_of(
+    module: nn.Module, args: Any, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> list[Tensor]:
+    """All tensors that a module returns with ``state`` in place of its own, in evaluation mode, modes as before."""
     training = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
         with torch.no_grad():
-            found = module(*copy.deepcopy(args), **copy.deepcopy(dict(kwargs)))
+            given = copy.deepcopy((tuple(args), dict(kwargs)))
+            found = torch.func.functional_call(module, dict(state), *given)
     finally:
         for m, was in training:
             m.training = was

@@ -59,7 +59,9 @@ STANDARD: Mapping[type, Callable[[Any], dict[str, int]]] = {
     nn.ConvTranspose2d: _transposed,
     nn.ConvTranspose3d: _transposed,
     nn.Linear: _linear,
-    nn.Bilinear: lambda m: dict(zip(("out_features", "in1_features", "in2_features"), m.weight.shape, strict=True)),
+    nn.Bilinear: lambda m: dict(
+        zip(("out_features", "in1_features", "in2_features"), m.weight.shape, strict=True)
+    ),
     nn.Embedding: lambda m: {"embedding_dim": m.weight.shape[1]},
     nn.EmbeddingBag: lambda m: {"embedding_dim": m.weight.shape[1]},
     nn.modules.batchnorm._NormBase: _batch_norm,

@@ -113,7 +113,7 @@ class _Search:
             return None if size is None else self._number(size, point.shares)
 
         if any(value_of(leaf) is None for leaf in leaves(equation.left)):
-            return not isinstance(equation.right, Poly)  # of an input: it stays as it is
+            return True  # the size of a value that was lost sight of
         try:
             return bool(evaluate(equation.left, value_of) == right)
         except (ArithmeticError, ValueError, TypeError):
@@ -127,7 +127,9 @@ class _Search:
         if not involved:
             return False  # no choice of widths mends it: what it is shows when the class is run
         classes = sorted({self._root(g) for g in involved}, key=lambda g: (self.units[g], g))
-        whole = next((set(c) for c in self._choices(classes) if self._mended(equation, set(classes) - set(c))), None)
+        whole = next(
+            (set(c) for c in self._choices(classes) if self._mended(equation, set(classes) - set(c))), None
+        )
         if equation.literal or whole is None:
             whole = set(classes)
         self.frozen |= {i for i in range(len(self.units)) if self._root(i) in whole}
