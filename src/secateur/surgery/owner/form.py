@@ -50,7 +50,7 @@ def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModul
     sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
     values = solve_attributes(groups, probe, sizes)
     graph = groups.graph
-    result = rebuild(model, small, graph.aliases, values)
+    result = rebuild(model, graph, small, values)
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
     for noisy, (args, kwargs) in itertools.product(

@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from secateur.coupling import Groups
-from secateur.graph import Attribute, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
+from secateur.graph import Attribute, Graph, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
 from secateur.surgery.owner.equations import Equation, equations, lengths
 from secateur.surgery.owner.standard import describe
 from secateur.surgery.sizes import Sizes
@@ -100,30 +103,57 @@ def _compound(
     )
 
 
-def rebuild(model: nn.Module, small: fx.GraphModule, aliases: Mapping[str, str], values: Values) -> nn.Module:
+def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Values) -> nn.Module:
     """A copy of ``model`` with the tensors of ``small`` and the new values of its attributes.
 
     Args:
         model: the user's module; it is not changed.
-        small: the cut program, whose tensors have the module's names.
-        aliases: other names of tied tensors, ``{name in the module: name in the program}``.
+        graph: its program.
+        small: the cut program, whose tensors have the program's names.
         values: from :func:`solve_attributes`.
     """
-    result = copy.deepcopy(model)
-    names = {str(n.target): str(n.target) for n in small.graph.nodes if n.op == "get_attr"} | dict(aliases)
-    tensors: dict[str, Any] = {}
-    for name, source in names.items():
-        found = fetch(small, source)
-        if isinstance(found, Tensor):
-            tensors[name] = found
-    copies = {id(t): _own(t) for t in tensors.values()}
+    names = {str(n.target): str(n.target) for n in small.graph.nodes if n.op == "get_attr"} | dict(
+        graph.aliases
+    )
+    held = {n: fetch(small, source) for n, source in names.items()}
+    copies = {id(t): _own(t) for t in held.values() if isinstance(t, Tensor)}
+    tensors = {name: copies[id(t)] for name, t in held.items() if isinstance(t, Tensor)}
+    # Copying puts the small tensors where the program's own stood, wherever the module keeps them.
+    memo = {id(graph.tensor(source)): tensors[name] for name, source in names.items() if name in tensors}
+    result = copy.deepcopy(model, {**_detached(model), **memo})
+    for name in graph.folded:
+        plain_weight(result, name)
     for name, tensor in tensors.items():
-        _put(result, name, copies[id(tensor)])
+        _put(result, name, tensor)
     for attribute, value in values.attributes.items():
         _assign(result.get_submodule(attribute.module), attribute.keys, value)
     for module in result.modules():
         _tell(module)
     return result
+
+
+def _detached(model: nn.Module) -> dict[int, Tensor]:
+    """Copies of tensors that were computed, such as a normalised weight, and refuse to be copied as they are."""
+    return {
+        id(t): t.detach().clone()
+        for module in model.modules()
+        for t in module.__dict__.values()
+        if isinstance(t, Tensor) and not t.is_leaf
+    }
+
+
+def plain_weight(model: nn.Module, name: str) -> None:
+    """Takes off the parametrisation or the hook that computes a weight which was folded into one tensor."""
+    path, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(path)
+    if parametrize.is_parametrized(owner, leaf):
+        parametrize.remove_parametrizations(owner, leaf, leave_parametrized=True)
+        return
+    for hook in list(owner._forward_pre_hooks.values()):
+        if getattr(hook, "name", None) == leaf and isinstance(hook, WeightNorm):
+            remove_weight_norm(owner, leaf)
+        elif getattr(hook, "name", None) == leaf and isinstance(hook, SpectralNorm):
+            remove_spectral_norm(owner, leaf)
 
 
 def _own(tensor: Tensor) -> Tensor:
