@@ -235,7 +235,9 @@ CASES = {
     "scale fused": (lambda: Scaled(True), lambda: torch.randn(2, 5, 6)),
     "scale by hand": (lambda: Scaled(False), lambda: torch.randn(2, 5, 6)),
     "attention": (
-        lambda: nn.Sequential(nn.Linear(6, 32), nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), nn.Linear(32, 3)),
+        lambda: nn.Sequential(
+            nn.Linear(6, 32), nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), nn.Linear(32, 3)
+        ),
         lambda: torch.randn(2, 5, 6),
     ),
     "recurrent": (Recurrent, lambda: torch.randn(2, 5, 6)),

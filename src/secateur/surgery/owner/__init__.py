@@ -3,5 +3,6 @@
 from secateur.surgery.owner.form import Owner, own_class
 from secateur.surgery.owner.rebuild import Obstacle
 from secateur.surgery.owner.ties import find_ties
+from secateur.surgery.owner.widths import plan_for_shapes
 
-__all__ = ["Obstacle", "Owner", "find_ties", "own_class"]
+__all__ = ["Obstacle", "Owner", "find_ties", "own_class", "plan_for_shapes"]
