@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from secateur.errors import CorruptFile, FormError, InputError
+from secateur.errors import CorruptFile, FormError, InputError, SecateurError
 from secateur.surgery import cut_groups, load, save
 from secateur.surgery.store import PROGRAM, REFERENCE, WEIGHTS
 from secateur.task import call

@@ -180,7 +180,7 @@ def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
     if result.module is None:
         raise FormError(
             f"{type(model).__name__} cannot hold the stored model: {result.reason}; "
-            "load the graph form without into=, or prune with form='module', which chooses widths that the class can compute",
+            "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
             small,
         )
     return result.module

@@ -132,6 +132,15 @@ def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Value
     return result
 
 
+def _has(module: nn.Module, name: str) -> bool:
+    """Whether ``module`` has something at a dotted path."""
+    try:
+        fetch(module, name)
+    except AttributeError:
+        return False
+    return True
+
+
 def _detached(model: nn.Module) -> dict[int, Tensor]:
     """Copies of tensors that were computed, such as a normalised weight, and refuse to be copied as they are."""
     return {
