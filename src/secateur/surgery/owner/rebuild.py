@@ -112,14 +112,13 @@ def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Value
         small: the cut program, whose tensors have the program's names.
         values: from :func:`solve_attributes`.
     """
-    names = {str(n.target): str(n.target) for n in small.graph.nodes if n.op == "get_attr"} | dict(
-        graph.aliases
-    )
+    names = {name: name for name in graph.state_names() if _has(small, name)}
+    names |= {alias: name for alias, name in graph.aliases.items() if name in names}
     held = {n: fetch(small, source) for n, source in names.items()}
-    copies = {id(t): _own(t) for t in held.values() if isinstance(t, Tensor)}
-    tensors = {name: copies[id(t)] for name, t in held.items() if isinstance(t, Tensor)}
+    copies = {id(t): _own(t) for t in held.values()}
+    tensors = {name: copies[id(t)] for name, t in held.items()}
     # Copying puts the small tensors where the program's own stood, wherever the module keeps them.
-    memo = {id(graph.tensor(source)): tensors[name] for name, source in names.items() if name in tensors}
+    memo = {id(graph.tensor(source)): tensors[name] for name, source in names.items()}
     result = copy.deepcopy(model, {**_detached(model), **memo})
     for name in graph.folded:
         plain_weight(result, name)
