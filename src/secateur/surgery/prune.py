@@ -15,7 +15,7 @@ from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
 from secateur.scoring import Criterion, Magnitude, Random, score
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import find_ties, own_class
+from secateur.surgery.owner import construction, find_ties, own_class
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -60,6 +60,7 @@ def prune(
     rules: Mapping[str, Rule] | None = None,
     dynamic: Dynamic | None = None,
     form: str = "graph",
+    config: bool = False,
     seed: int = 0,
 ) -> Pruned:
     """Prunes a model to a share of its units, parameters or multiply-adds. The model is not changed.
@@ -79,6 +80,8 @@ def prune(
         dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
         form: ``"graph"``; ``"module"`` for the user's own class, with widths that its code can compute; ``"auto"`` for
             the class where it can be had, else the graph.
+        config: with the user's own class, only widths that its ``config`` can express, so that the class can be built
+            from it again: ``save_pretrained`` and ``from_pretrained`` then work without Secateur.
         seed: of random criteria.
 
     Raises:
@@ -89,6 +92,8 @@ def prune(
     """
     if form not in FORMS:
         raise RecipeError(f"form='{form}' is not one of {', '.join(FORMS)}")
+    if config and form == "graph":
+        raise RecipeError("config=True is about the user's own class; give form='module' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs, dynamic=dynamic)
     groups = find_groups(graph, rules)
@@ -103,9 +108,10 @@ def prune(
     obstacle = ""
     if form != "graph":
         seen = probe(model, graph)
-        plan = planned(find_ties(groups, seen))
+        more = construction(model, seen) if config else None
+        plan = planned(find_ties(groups, seen, more))
         small = cut_groups(groups, plan)
-        own = own_class(model, groups, plan, small.module, seen)
+        own = own_class(model, groups, plan, small.module, seen, more)
         if own.module is not None:
             return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
         obstacle = own.reason

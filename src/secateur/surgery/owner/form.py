@@ -14,6 +14,8 @@ from torch.utils import _pytree as pytree
 from secateur.coupling import Groups, source_of
 from secateur.graph import Probe
 from secateur.planning import Plan, dead_atoms
+from secateur.surgery.owner.config import rebuildable
+from secateur.surgery.owner.equations import More
 from secateur.surgery.owner.rebuild import Obstacle, outputs_of, rebuild, solve_attributes
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import relative_error
@@ -37,7 +39,14 @@ class Owner:
     reason: str
 
 
-def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModule, probe: Probe) -> Owner:
+def own_class(
+    model: nn.Module,
+    groups: Groups,
+    plan: Plan,
+    small: fx.GraphModule,
+    probe: Probe,
+    more: More | None = None,
+) -> Owner:
     """Writes a cut back into a copy of the user's class and runs it beside the graph form.
 
     Args:
@@ -46,9 +55,10 @@ def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModul
         plan: what was kept.
         small: the cut program.
         probe: from :func:`secateur.graph.probe`.
+        more: how a configuration decides sizes, where the result must fit one.
     """
     sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    values = solve_attributes(groups, probe, sizes)
+    values = solve_attributes(groups, probe, sizes, more)
     graph = groups.graph
     result = rebuild(model, graph, small, values)
     error = 0.0
@@ -74,7 +84,8 @@ def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModul
     if not error <= TOLERANCES[lowest]:
         words = f"its outputs differ from the graph form's by {error:.2g}"
         return Owner(None, error, _reason(values.obstacles, words))
-    return Owner(result, error, "")
+    reason = rebuildable(result) if more is not None else ""
+    return Owner(None if reason else result, error, reason)
 
 
 def _noise(small: fx.GraphModule) -> dict[str, Tensor]:

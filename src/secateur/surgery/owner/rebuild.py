@@ -16,7 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from secateur.coupling import Groups
 from secateur.graph import Attribute, Graph, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
-from secateur.surgery.owner.equations import Equation, equations, lengths
+from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
 from secateur.surgery.owner.standard import describe
 from secateur.surgery.sizes import Sizes
 
@@ -44,9 +44,9 @@ class Values:
     obstacles: tuple[Obstacle, ...]
 
 
-def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
-    """Every attribute's value after a cut to these sizes."""
-    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | None = None) -> Values:
+    """Every attribute's value after a cut to these sizes; ``more``: how a configuration decides them."""
+    found = all_equations(groups, probe, sizes, more)
     known_lengths = lengths(groups, probe, sizes)
     values: dict[Attribute, int] = {}
     obstacles: list[Obstacle] = []
@@ -125,7 +125,7 @@ def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Value
     for name, tensor in tensors.items():
         _put(result, name, tensor)
     for attribute, value in values.attributes.items():
-        _assign(result.get_submodule(attribute.module), attribute.keys, value)
+        assign(result.get_submodule(attribute.module), attribute.keys, value)
     for module in result.modules():
         _tell(module)
     return result
@@ -184,7 +184,7 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
         object.__setattr__(owner, leaf, tensor)
 
 
-def _assign(holder: Any, keys: Sequence[str | int], value: int) -> None:
+def assign(holder: Any, keys: Sequence[str | int], value: int) -> None:
     """Sets the number that ``keys`` lead to; tuples on the way are made anew."""
     held = holder.__dict__
     held[keys[0]] = _replaced(held[keys[0]], keys[1:], value)
@@ -200,7 +200,7 @@ def _replaced(current: Any, keys: Sequence[str | int], value: int) -> Any:
     if isinstance(current, (list, dict)):
         current[keys[0]] = _replaced(current[keys[0]], keys[1:], value)  # type: ignore[index]
     elif is_record(current):
-        _assign(current, keys, value)
+        assign(current, keys, value)
     return current
 
 

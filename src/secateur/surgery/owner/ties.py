@@ -18,16 +18,22 @@ from typing import Any
 from secateur.coupling import Groups
 from secateur.graph import Attribute, Compound, Length, Probe, evaluate, leaves
 from secateur.planning import Ties
-from secateur.surgery.owner.equations import Equation, equations, lengths
+from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
 from secateur.surgery.owner.symbolic import Poly, SymbolicSizes
 
 _TRIALS = 4
 
 
-def find_ties(groups: Groups, probe: Probe) -> Ties:
-    """The ties under which every cut of these groups can be written back into the user's class."""
+def find_ties(groups: Groups, probe: Probe, more: More | None = None) -> Ties:
+    """The ties under which every cut of these groups can be written back into the user's class.
+
+    Args:
+        groups: found on the model's program.
+        probe: from :func:`secateur.graph.probe`.
+        more: how a configuration decides sizes, where the result must fit one.
+    """
     sizes = SymbolicSizes(groups)
-    found = equations(groups, probe, sizes)
+    found = all_equations(groups, probe, sizes, more)
     return _Search(groups, probe, found, lengths(groups, probe, sizes)).run()
 
 
@@ -48,7 +54,7 @@ class _Search:
         self.probe, self.sizes = probe, sizes
         self.parent = list(range(len(self.units)))
         self.frozen: set[int] = set()
-        self.equations = [e for e in found if not isinstance(e.right, float)]
+        self.equations = found
         self.pure: dict[Attribute, list[Equation]] = {}
         for equation in self.equations:
             if isinstance(equation.left, Attribute):
@@ -165,7 +171,7 @@ class _Search:
                 if isinstance(leaf, Length):
                     sides.append(self.sizes.get(leaf))
                 else:
-                    sides += [e.right for e in self.pure.get(leaf, ())]
+                    sides += [e.right for e in self.pure.get(leaf, ())[:1]]
         return (s for s in sides if isinstance(s, Poly))
 
     def _root(self, i: int) -> int:
