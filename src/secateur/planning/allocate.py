@@ -86,7 +86,7 @@ class Problem:
         self.rounding = rounding
         self.ranked_apart = not scores.comparable
         self.units = np.array([g.units for g in self.groups], dtype=np.int64)
-        raw = [scores.values[g.name] for g in self.groups]
+        raw = [scores.aligned(g.name) for g in self.groups]
         relative = [s if scores.comparable else s / max(float(s.mean()), 1e-30) for s in raw]
         # What a unit is worth for what it costs: the greedy rule of the knapsack (Dantzig, 1957).
         prices = self._prices(limits if scores.comparable else ())
@@ -164,7 +164,7 @@ def allocate(
             raise RecipeError(f"keep={keep} must be above 0 and at most 1")
         problem = Problem(scores, rounding, None)
         widths = (allocator or Uniform()).widths(problem, keep)
-        return plan_of(scores.groups, problem.dead(_whole_where_tiny(problem, widths)))
+        return plan_of(scores.groups, problem.dead(_whole_where_tiny(problem, widths)), scores.orders)
     assert budget is not None
     limits = _limits(scores.groups, costs, budget)
     care = care or Care()
@@ -174,7 +174,7 @@ def allocate(
         problem = Problem(scores, rounding, attempt, limits)
         if _fits(problem, limits, problem.floors):
             widths = _search(problem, limits, allocator or Global())
-            return plan_of(scores.groups, problem.dead(widths))
+            return plan_of(scores.groups, problem.dead(widths), scores.orders)
     raise _infeasible(problem, limits)
 
 
