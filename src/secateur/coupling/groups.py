@@ -11,12 +11,14 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import fx
 
+from secateur.coupling.contexts import ContextTable
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axis
 from secateur.coupling.rules import Rule
@@ -108,6 +110,11 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    @cached_property
+    def contexts(self) -> ContextTable:
+        """Groups whose units may be chosen anew in each head, or in each group of a convolution."""
+        return ContextTable(self)
 
     def __getitem__(self, name: str) -> Group:
         for group in self.groups:
