@@ -315,9 +315,7 @@ def _members(
     return members if merged and even else None
 
 
-def _clash(
-    members: Mapping[str, tuple[Placement, ...]], others: Mapping[str, tuple[Placement, ...]]
-) -> bool:
+def _clash(members: Mapping[str, tuple[Placement, ...]], others: Mapping[str, tuple[Placement, ...]]) -> bool:
     """Whether two groups would choose along one axis by the rows of different axes."""
     return any(
         isinstance(p, Across) and isinstance(q, Across) and p.axis == q.axis and p.over != q.over

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,31 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
+class Fold:
+    """A factor that weights take so that a constant computed from widths may change.
+
+    Args:
+        node: name of the call in the traced program.
+        operands: its arguments of which one is multiplied, the preferred one first.
+        factor: by which.
+        arguments: what the call's arguments become.
+    """
+
+    node: str
+    operands: tuple[str, ...]
+    factor: float
+    arguments: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to keep of a model.
 
     Where heads and their dimensions are merged on one axis, as in the output of a query's projection, ``kept`` says
-    all: each head keeps the indices of its own that are named, as many as every other head, in their order. The inputs of
-    a grouped convolution have no such axis: ``weight [groups * out, inputs of a group]`` holds one set of columns
-    for each block of rows. There, ``permuted`` names the columns of each block, and ``kept`` counts positions after
-    the permutation that puts these first. :meth:`take` applies both to a tensor.
+    all: each head keeps the indices of its own that are named, as many as every other head, in their order. The
+    inputs of a grouped convolution have no such axis: ``weight [groups * out, inputs of a group]`` holds one set of
+    columns for each block of rows. There, ``permuted`` names the columns of each block, and ``kept`` counts positions
+    after the permutation that puts these first. :meth:`take` applies both to a tensor.
 
     Args:
         fingerprint: of the model the indices refer to.
@@ -43,6 +61,8 @@ class Plan:
         removed: what is removed whole.
         permuted: ``{parameter or buffer: {axis: Blocks}}``, for the axes along which each block of another axis
             keeps indices of its own.
+        folded: factors that weights take besides those of attention's default scale: where the user's own class
+            computes a constant from its widths.
         version: of this format.
     """
 
@@ -50,6 +70,7 @@ class Plan:
     kept: Kept
     removed: tuple[str, ...] = ()
     permuted: Permuted = field(default_factory=dict)
+    folded: tuple[Fold, ...] = ()
     version: int = VERSION
 
     def then(self, second: Plan) -> Plan:
@@ -59,7 +80,8 @@ class Plan:
             PlanError: ``second`` keeps indices that this plan leaves nothing at.
         """
         kept, permuted = compose(self.kept, self.permuted, second.kept, second.permuted)
-        return Plan(self.fingerprint, kept, self.removed + second.removed, permuted)
+        folded = _composed(self.folded, second.folded)
+        return Plan(self.fingerprint, kept, self.removed + second.removed, permuted, folded)
 
     def take(self, name: str, tensor: Tensor) -> Tensor:
         """The part that stays of a tensor shaped like the parameter called ``name``, such as its momentum."""
@@ -87,6 +109,8 @@ class Plan:
                 for n, axes in self.permuted.items()
             },
         }
+        if self.folded:
+            body["folded"] = [{**asdict(f), "operands": list(f.operands)} for f in self.folded]
         return {**body, "digest": _digest(body)}
 
     @classmethod
@@ -99,6 +123,7 @@ class Plan:
         try:
             body = {k: data[k] for k in ("version", "fingerprint", "kept", "removed", "permuted")}
             digest = data["digest"]
+            body |= {"folded": data["folded"]} if "folded" in data else {}
         except (TypeError, KeyError) as error:
             raise PlanError(f"{origin} is not a plan: it has no {error}; make it anew") from error
         if body["version"] != VERSION:
@@ -111,9 +136,10 @@ class Plan:
             )
         try:
             kept, permuted = _indices(body["kept"]), _blocks(body["permuted"])
+            folded = tuple(Fold(**{**f, "operands": tuple(f["operands"])}) for f in body.get("folded", ()))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PlanError(f"{origin} does not hold indices by parameter and axis; make it anew") from error
-        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted)
+        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted, folded)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""
@@ -134,6 +160,16 @@ class Plan:
         except ValueError as error:
             raise PlanError(f"{path} is truncated or no JSON: {error}; make the plan anew") from error
         return cls.from_json(data, str(path))
+
+
+def _composed(first: tuple[Fold, ...], second: tuple[Fold, ...]) -> tuple[Fold, ...]:
+    """Factors of both, multiplied where they are those of one call."""
+    found = {f.node: f for f in first}
+    for fold in second:
+        before = found.get(fold.node)
+        factor = fold.factor * (before.factor if before else 1.0)
+        found[fold.node] = replace(fold, factor=factor)
+    return tuple(found.values())
 
 
 def plan_of(groups: Groups, dead_atoms: np.ndarray, orders: Orders | None = None) -> Plan:

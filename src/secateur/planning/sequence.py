@@ -72,7 +72,7 @@ def _blocks(
         left = sorted({i // before.rows for i in second[before.over]})
         rows = len(second[before.over]) // len(left)
     inner = after.indices if after is not None else [second.get(axis)] * len(left)
-    if after is not None and len(after.indices) != len(left) or left[-1] >= len(before.indices):
+    if (after is not None and len(after.indices) != len(left)) or left[-1] >= len(before.indices):
         raise PlanError(
             f"the second plan speaks of {len(inner)} blocks along axis {axis}, where the first leaves "
             f"{len(before.indices)}; make it on the model that the first plan gives"

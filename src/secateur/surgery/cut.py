@@ -14,6 +14,7 @@ from secateur.graph import Dynamic, trace
 from secateur.planning import Plan, choice_of
 from secateur.surgery.emit import emit
 from secateur.surgery.prepare import Prepared, prepare
+from secateur.surgery.rescale import Rescale
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import Verification, verify
 from secateur.task import Inputs
@@ -70,10 +71,19 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     choice = choice_of(groups, plan)
     sizes = Sizes(groups.coupling, groups.coupling.alive(choice.dead))
     _no_axis_empty(groups, sizes)
-    prepared = prepare(groups, sizes, choice.orders, dtype=dtype)
+    prepared = prepare(groups, sizes, choice.orders, rescales=_folds(groups, plan), dtype=dtype)
     emitted = emit(prepared.groups, sizes)
     verification = verify(prepared.groups, emitted, dtype)
     return Cut(emitted.module, verification, prepared, sizes)
+
+
+def _folds(groups: Groups, plan: Plan) -> list[Rescale]:
+    nodes = {n.name: n for n in groups.graph.nodes}
+    return [
+        Rescale(nodes[f.node], f.operands, f.factor, dict(f.arguments))
+        for f in plan.folded
+        if f.node in nodes
+    ]
 
 
 def _no_axis_empty(groups: Groups, sizes: Sizes) -> None:

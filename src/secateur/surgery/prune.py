@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -15,7 +15,7 @@ from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
 from secateur.scoring import Criterion, Magnitude, Random, score
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import construction, find_ties, own_class
+from secateur.surgery.owner import construction, find_ties, own_class, values_for
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -110,8 +110,10 @@ def prune(
         seen = probe(model, graph)
         more = construction(model, seen) if config else None
         plan = planned(find_ties(groups, seen, more))
+        values = values_for(groups, plan, seen, more)
+        plan = replace(plan, folded=values.folds)
         small = cut_groups(groups, plan)
-        own = own_class(model, groups, plan, small.module, seen, more)
+        own = own_class(model, groups, small.module, values, config=config)
         if own.module is not None:
             return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
         obstacle = own.reason

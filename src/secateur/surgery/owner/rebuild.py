@@ -16,7 +16,9 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from secateur.coupling import Groups
 from secateur.graph import Attribute, Graph, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
+from secateur.planning import Fold
 from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
+from secateur.surgery.owner.scales import folds
 from secateur.surgery.owner.standard import describe
 from secateur.surgery.sizes import Sizes
 
@@ -38,9 +40,16 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Values:
-    """New values of integer attributes, and what could not be solved."""
+    """What a cut asks of the user's class.
+
+    Args:
+        attributes: new values of integer attributes.
+        folds: factors for weights, where the class will compute a constant otherwise.
+        obstacles: what could not be solved.
+    """
 
     attributes: Mapping[Attribute, int]
+    folds: tuple[Fold, ...]
     obstacles: tuple[Obstacle, ...]
 
 
@@ -60,7 +69,7 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | No
     def value_of(leaf: Attribute | Length) -> Any:
         if isinstance(leaf, Attribute):
             return Fraction(values.get(leaf, probe.attributes[leaf]))
-        return Fraction(known_lengths[leaf])
+        return Fraction(known_lengths[leaf]) if leaf in known_lengths else None
 
     for equation in found:
         if isinstance(equation.left, int):
@@ -72,7 +81,7 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | No
             if problem:
                 obstacles.append(problem)
     changed = {a: v for a, v in values.items() if v != probe.attributes[a]}
-    return Values(changed, tuple(obstacles))
+    return Values(changed, tuple(folds(probe, groups.coupling.values, value_of)), tuple(obstacles))
 
 
 def _compound(

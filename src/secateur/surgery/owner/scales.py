@@ -13,12 +13,12 @@ from torch import fx
 
 from secateur.coupling import Value
 from secateur.graph import Probe, Use, bind, evaluate, leaves, op_name
-from secateur.surgery.rescale import Rescale
+from secateur.planning import Fold
 
 _CLOSE = 1e-6  # relative: the same number, computed in another order
 
 
-def rescales(probe: Probe, values: Any, value_of: Callable[[Any], Any]) -> Iterator[Rescale]:
+def folds(probe: Probe, values: Any, value_of: Callable[[Any], Any]) -> Iterator[Fold]:
     """The calls whose constant the class will compute otherwise, with the factor that makes up for it.
 
     Args:
@@ -36,20 +36,20 @@ def rescales(probe: Probe, values: Any, value_of: Callable[[Any], Any]) -> Itera
         except (ArithmeticError, ValueError, TypeError):
             continue
         if abs(now - use.value) > _CLOSE * abs(use.value) and now:
-            found = _rescale(use, now, values)
+            found = _fold(use, now, values)
             if found is not None:
                 yield found
 
 
-def _rescale(use: Use, now: float, values: Any) -> Rescale | None:
+def _fold(use: Use, now: float, values: Any) -> Fold | None:
     """``x * c`` is ``(x c / c') * c'``, and ``x / c`` is ``(x c' / c) / c'``."""
     given, kind = bind(use.node), op_name(use.node)
     if kind == "aten::scaled_dot_product_attention":
-        return Rescale(use.node, ("query", "key"), use.value / now, {"scale": now})
+        return Fold(use.node.name, ("query", "key"), use.value / now, {"scale": now})
     if kind not in ("aten::mul", "aten::mul_", "aten::div", "aten::div_", "aten::true_divide"):
         return None
     tensor = given["self"]
     if not isinstance(tensor, fx.Node) or not isinstance(values.get(tensor), Value):
         return None
     factor = use.value / now if kind.startswith("aten::mul") else now / use.value
-    return Rescale(use.node, ("self",), factor, {"other": now})
+    return Fold(use.node.name, ("self",), factor, {"other": now})
