@@ -3,12 +3,13 @@
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
 from secateur.coupling.groups import Group, Groups, Member, find_groups
+from secateur.coupling.joins import Join, joins
 from secateur.coupling.locks import Cause, Lock, layer_path, source_of
 from secateur.coupling.outputs import FreeOutputs
 from secateur.coupling.rules import RULES, Rule
 from secateur.coupling.values import Arguments, Value, bind
 
 __all__ = [
-    "RULES", "Arguments", "Axes", "Axis", "Cause", "Coupling", "Facts", "FreeOutputs", "Group", "Groups", "Lock",
-    "Member", "Mixing", "Rule", "Value", "bind", "couple", "find_groups", "layer_path", "source_of",
+    "RULES", "Arguments", "Axes", "Axis", "Cause", "Coupling", "Facts", "FreeOutputs", "Group", "Groups", "Join",
+    "Lock", "Member", "Mixing", "Rule", "Value", "bind", "couple", "find_groups", "joins", "layer_path", "source_of",
 ]  # fmt: skip

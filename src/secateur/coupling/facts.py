@@ -78,7 +78,8 @@ class Facts:
 
     ``notes`` keeps axes that a rewrite needs later, such as the group axis of a grouped convolution; ``consumed``
     those that an operator sums over, of the operand that is not masked: a layer's weight, along its inputs. ``ties``
-    is the history of what was made equal, by the rules and by the solver, with the node that each came from.
+    is the history of what was made equal, by the rules and by the solver, with the node that each came from; ``met``
+    has the causes of pinned axes that met, with their size.
     """
 
     size: int = 1
@@ -91,6 +92,7 @@ class Facts:
     unknown: list[fx.Node] = field(default_factory=list)
     consumed: list[Axis] = field(default_factory=list)
     node: fx.Node | None = None
+    met: dict[tuple[Origin | None, Origin | None, int], None] = field(default_factory=dict)
     _zeros: dict[tuple[int, Origin | None], Axis] = field(default_factory=dict)
     _origins: dict[int, tuple[Axis, Origin | None]] = field(default_factory=dict)
     _last: Origin | None = None
@@ -163,9 +165,11 @@ class Facts:
         first = next((a for a in axes if self.is_pinned(a)), axes[0])
         fixed, cause = self.is_pinned(first), self.cause_of(first)
         for axis in axes:
-            if axis is first or (fixed and self.is_pinned(axis)):
+            if axis is first:
                 continue
-            if fixed:
+            if fixed and self.is_pinned(axis):
+                self.met[cause, self.cause_of(axis), len(axis)] = None
+            elif fixed:
                 self._pin(axis, cause or Origin("", self.node, made=True))
             else:
                 self.equal.append((first, axis))

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from torch.nn import Parameter
 
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axis
@@ -82,6 +84,15 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    @cached_property
+    def consumed(self) -> frozenset[tuple[str, int]]:
+        """``(parameter, axis)`` of the axes that a layer sums over: what reads units, as opposed to what makes them."""
+        return _consumed(self.coupling)
+
+    def prunable(self, name: str) -> float:
+        """Share of a parameter's entries that can go: those at a free position of at least one axis."""
+        return 1.0 - _fixed_share(self.coupling, name)
 
     def __getitem__(self, name: str) -> Group:
         for group in self.groups:
@@ -244,6 +255,13 @@ def _sign(signature: np.ndarray, incidence: _Incidence, salt: int, strides: bool
     return atoms
 
 
+def _consumed(coupling: Coupling) -> frozenset[tuple[str, int]]:
+    """Parameter axes that a layer sums over."""
+    summed = {id(axis) for axis in coupling.facts.consumed}
+    named = coupling.state_axes.items()
+    return frozenset((n, i) for n, axes in named for i, a in enumerate(axes) if id(a) in summed)
+
+
 def _build(
     coupling: Coupling, incidences: Mapping[tuple[str, int], _Incidence], clusters: list[list[int]]
 ) -> list[Group]:
@@ -253,10 +271,7 @@ def _build(
         owner[cluster] = index
         place[cluster] = np.arange(len(cluster))
     found: list[list[Member]] = [[] for _ in clusters]
-    summed = {id(axis) for axis in coupling.facts.consumed}
-    consumed = {
-        (n, i) for n, axes in coupling.state_axes.items() for i, a in enumerate(axes) if id(a) in summed
-    }
+    consumed = _consumed(coupling)
     for (param, axis), incidence in incidences.items():
         atoms, starts, counts = incidence.runs()
         for index in np.unique(owner[atoms][owner[atoms] >= 0]).tolist():
@@ -278,13 +293,14 @@ def _build(
 
 def _prunable_share(graph: Graph, coupling: Coupling) -> float:
     """Share of the parameters of which at least one axis position belongs to a unit."""
-    free = total = 0.0
-    from torch.nn import Parameter
+    sizes = {
+        n: graph.tensor(n).numel() for n in coupling.state_axes if isinstance(graph.tensor(n), Parameter)
+    }
+    free = sum(size * (1.0 - _fixed_share(coupling, name)) for name, size in sizes.items())
+    return free / sum(sizes.values()) if sizes else 0.0
 
-    for name, axes in coupling.state_axes.items():
-        tensor = graph.tensor(name)
-        if isinstance(tensor, Parameter):
-            total += tensor.numel()
-            fixed = float(np.prod([(coupling.classes(a) == 0).mean() if len(a) else 1.0 for a in axes]))
-            free += tensor.numel() * (1.0 - fixed)
-    return free / total if total else 0.0
+
+def _fixed_share(coupling: Coupling, name: str) -> float:
+    """Share of a parameter's entries that stand at a locked position along every axis."""
+    axes = coupling.state_axes[name]
+    return float(np.prod([(coupling.classes(a) == 0).mean() if len(a) else 1.0 for a in axes]))

@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import fx
 
 from secateur.coupling.couple import Coupling
-from secateur.coupling.facts import Axis, Pin
+from secateur.coupling.facts import Axis, Origin, Pin
 from secateur.coupling.remedies import KERNEL, Remedy, remedy_for
+
+Key = TypeVar("Key")
 
 _UNEXPLAINED = Pin(np.empty(0, dtype=np.int64), "", None)
 
@@ -116,6 +119,24 @@ class _Explained:
         order = np.lexsort((pins, classes))
         self.classes, self.by_class = classes[order], pins[order]
         self.known: dict[int, tuple[Remedy, Cause]] = {}
+        self.together = self._together()
+
+    def _together(self) -> dict[int, int]:
+        """For classes that stand first in a locked axis: one number for all that are locked as one.
+
+        Pinned axes share no labels, but they share causes: an axis belongs with what it met.
+        """
+        sets = DisjointSets[object]()
+        for pin in self.pins:
+            if len(pin.labels):
+                origin = (Origin(pin.reason, pin.node, pin.made), len(pin.labels))
+                sets.unite(int(self.components[pin.labels[0]]), origin)
+        for one, other, size in self.coupling.facts.met:
+            if one is not None and other is not None:
+                sets.unite((one, size), (other, size))
+        numbers: dict[object, int] = {}
+        classes = [key for key in sets.parent if isinstance(key, int)]
+        return {key: numbers.setdefault(sets.root(key), len(numbers)) for key in classes}
 
     def locks(self, name: str, i: int, axis: Axis, where: np.ndarray) -> Iterator[Lock]:
         firsts = self.reasons[axis[where]]
@@ -128,7 +149,9 @@ class _Explained:
             classes = np.unique(self.components[axis[mine]])
             causes = self._causes(indices[0], classes)
             if not any(cause.kind == KERNEL for cause in causes):
-                yield Lock(name, i, len(axis), _spans(mine), causes, int(classes[0]))
+                first_class = int(self.components[axis[mine[0]]])
+                component = self.together.get(first_class, -first_class)
+                yield Lock(name, i, len(axis), _spans(mine), causes, component)
 
     def _causes(self, first: int, classes: np.ndarray) -> tuple[Cause, ...]:
         starts, stops = (np.searchsorted(self.classes, classes, side=side) for side in ("left", "right"))
@@ -159,20 +182,35 @@ def _where_tied(coupling: Coupling, pin: Pin) -> Pin:
     """The pin with the node at which the last two of its positions were made one, in the order of the program."""
     labels = np.unique(pin.labels)
     component = coupling.solution.components
-    parent: dict[int, int] = {}
-
-    def root(label: int) -> int:
-        while parent.setdefault(label, label) != label:
-            label = parent[label]
-        return label
-
+    sets = DisjointSets[int]()
     for first, second, node in coupling.facts.ties:
         inside = np.isin(component[first], component[labels])
         for a, b in zip(first[inside].tolist(), second[inside].tolist(), strict=True):
-            parent[root(b)] = root(a)
-        if node is not None and inside.any() and len({root(x) for x in labels.tolist()}) == 1:
+            sets.unite(a, b)
+        if node is not None and inside.any() and len({sets.root(x) for x in labels.tolist()}) == 1:
             return Pin(pin.labels, pin.reason, node)
     return pin
+
+
+class DisjointSets(Generic[Key]):
+    """Things that are united two by two; each set has one root."""
+
+    def __init__(self) -> None:
+        self.parent: dict[Key, Key] = {}
+
+    def root(self, key: Key) -> Key:
+        """What stands for the set of ``key``."""
+        path = []
+        while self.parent.setdefault(key, key) != key:
+            path.append(key)
+            key = self.parent[key]
+        for passed in path:
+            self.parent[passed] = key
+        return key
+
+    def unite(self, one: Key, other: Key) -> None:
+        """Makes the sets of both one."""
+        self.parent[self.root(other)] = self.root(one)
 
 
 def _spans(positions: np.ndarray) -> tuple[tuple[int, int], ...]:

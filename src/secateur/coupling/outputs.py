@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from secateur.errors import RecipeError, UnknownName
 from secateur.graph import Graph, Output, outputs
 
-FreeOutputs = bool | Iterable[str | int] | Mapping[str | int, Iterable[int]]
+FreeOutputs = bool | Iterable[str | int] | Mapping[str | int, Iterable[int] | None]
 """``True`` for all outputs, names or indices of outputs, or these with axes: ``{"last_hidden_state": [2]}``."""
 
 FreeAxes = Mapping[int, frozenset[int]]

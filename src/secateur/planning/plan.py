@@ -19,6 +19,7 @@ import numpy as np
 from secateur.coupling import Groups
 from secateur.errors import PlanError
 from secateur.files import whole_file
+from secateur.graph import outputs
 
 VERSION = 1
 
@@ -35,6 +36,8 @@ class Plan:
         removed: what is removed whole.
         permuted: what is permuted first.
         version: of this format.
+        outputs: for outputs that were set free and get narrower, by index: ``{axis: sorted original indices}`` that are
+            left; what reads such an output must be cut alike.
     """
 
     fingerprint: str
@@ -42,6 +45,7 @@ class Plan:
     removed: tuple[str, ...] = ()
     permuted: Kept = field(default_factory=dict)
     version: int = VERSION
+    outputs: Mapping[int, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def then(self, second: Plan) -> Plan:
         """The plan that does this one, and on its result ``second``.
@@ -61,7 +65,13 @@ class Plan:
                 kept.setdefault(name, {})[axis] = (
                     tuple(indices) if first is None else tuple(first[i] for i in indices)
                 )
-        return Plan(self.fingerprint, kept, self.removed + second.removed, self.permuted)
+        outputs = {index: dict(axes) for index, axes in self.outputs.items()}
+        for index, narrowed in second.outputs.items():
+            for axis, indices in narrowed.items():
+                before = outputs.setdefault(index, {}).get(axis)
+                outputs[index][axis] = tuple(indices) if before is None else tuple(before[i] for i in indices)
+        removed = self.removed + second.removed
+        return Plan(self.fingerprint, kept, removed, self.permuted, outputs=outputs)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, with a digest of its own content."""
@@ -72,6 +82,10 @@ class Plan:
             "removed": list(self.removed),
             "permuted": {n: {str(a): list(i) for a, i in axes.items()} for n, axes in self.permuted.items()},
         }
+        if self.outputs:
+            body["outputs"] = {
+                str(o): {str(a): list(i) for a, i in axes.items()} for o, axes in self.outputs.items()
+            }
         return {**body, "digest": _digest(body)}
 
     @classmethod
@@ -83,6 +97,7 @@ class Plan:
         """
         try:
             body = {k: data[k] for k in ("version", "fingerprint", "kept", "removed", "permuted")}
+            body |= {"outputs": data["outputs"]} if "outputs" in data else {}
             digest = data["digest"]
         except (TypeError, KeyError) as error:
             raise PlanError(f"{origin} is not a plan: it has no {error}; make it anew") from error
@@ -96,9 +111,10 @@ class Plan:
             )
         try:
             kept, permuted = _indices(body["kept"]), _indices(body["permuted"])
+            outputs = {int(o): axes for o, axes in _indices(body.get("outputs", {})).items()}
         except (AttributeError, TypeError, ValueError) as error:
             raise PlanError(f"{origin} does not hold indices by parameter and axis; make it anew") from error
-        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted)
+        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted, outputs=outputs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""
@@ -130,7 +146,18 @@ def plan_of(groups: Groups, dead_atoms: np.ndarray) -> Plan:
             mask = groups.coupling.keep(axis, alive)
             if not mask.all():
                 kept.setdefault(name, {})[i] = tuple(np.nonzero(mask)[0].tolist())
-    return Plan(groups.graph.fingerprint, kept)
+    return Plan(groups.graph.fingerprint, kept, outputs=_narrowed(groups, alive))
+
+
+def _narrowed(groups: Groups, alive: np.ndarray) -> dict[int, dict[int, tuple[int, ...]]]:
+    """What is left of the outputs that get narrower, by index and axis."""
+    found: dict[int, dict[int, tuple[int, ...]]] = {}
+    for output in outputs(groups.graph):
+        for i, axis in enumerate(groups.coupling.values[output.node].axes):
+            mask = groups.coupling.keep(axis, alive)
+            if not mask.all():
+                found.setdefault(output.index, {})[i] = tuple(np.nonzero(mask)[0].tolist())
+    return found
 
 
 def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
@@ -165,7 +192,12 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
             lives = np.any([mask[m.positions].any(axis=1) for m, mask in touched], axis=0)
             dead.append(group.atoms[~lives])
     atoms = np.concatenate(dead) if dead else np.empty(0, dtype=np.int64)
-    implied = plan_of(groups, atoms).kept
+    whole = plan_of(groups, atoms)
+    implied = whole.kept
+    if plan.outputs and plan.outputs != whole.outputs:
+        raise PlanError(
+            "the plan's outputs are not what its parameters give: it was altered or is for another model"
+        )
     if {n: {a: tuple(i) for a, i in axes.items()} for n, axes in plan.kept.items()} != implied:
         different = next(
             (n for n in sorted({*implied, *plan.kept}) if implied.get(n) != plan.kept.get(n)), "?"

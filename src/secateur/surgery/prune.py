@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 
 from secateur.cost import Macs, Params
-from secateur.coupling import Groups, Lock, Rule, find_groups
+from secateur.coupling import FreeOutputs, Groups, Lock, Rule, find_groups
 from secateur.errors import RecipeError, RequestError
 from secateur.graph import Dynamic, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, allocate
@@ -39,6 +39,11 @@ class Pruned:
     verification: Verification
     groups: Groups
 
+    @property
+    def outputs(self) -> Mapping[int, Mapping[int, tuple[int, ...]]]:
+        """What is left of outputs that were set free: ``{index of the output: {axis: original indices kept}}``."""
+        return self.plan.outputs
+
 
 def prune(
     model: nn.Module,
@@ -54,6 +59,7 @@ def prune(
     rounding: Rounding | None = None,
     rules: Mapping[str, Rule] | None = None,
     dynamic: Dynamic | None = None,
+    free_outputs: FreeOutputs | None = None,
     form: str = "graph",
     seed: int = 0,
 ) -> Pruned:
@@ -72,6 +78,10 @@ def prune(
         rounding: to multiples of eight by default.
         rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
         dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
+        free_outputs: outputs that may get narrower: ``True`` for all, names or indices, or these with axes, such as
+            ``{"last_hidden_state": [2]}``; see :func:`secateur.find_groups`. A model without a head, whose output is
+            its residual stream, has little to prune otherwise. ``Pruned.outputs`` says what is left, so that what
+            reads the output can be cut alike; a classifier would lose classes.
         form: ``"graph"``; the user's own class (``"module"``) is not available yet.
         seed: of random criteria.
 
@@ -86,7 +96,7 @@ def prune(
         raise RequestError("form='module' is not available in this version; use form='graph' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs, dynamic=dynamic)
-    groups = find_groups(graph, rules)
+    groups = find_groups(graph, rules, free_outputs)
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
     scores = score(model, groups, criterion or Magnitude(), batches, task)
