@@ -22,6 +22,8 @@ from torch import fx
 Axis = np.ndarray
 """int64 ``[n]``: the label of each position of an axis."""
 
+KERNEL_AXIS = "it is an axis of the kernel"
+
 Axes = tuple[Axis, ...]
 """The axes of one tensor."""
 
@@ -115,7 +117,7 @@ class Facts:
 
         Args:
             n: its size.
-            reason: why it is fixed; otherwise what the current node was last said to pin for.
+            reason: why it is fixed; otherwise what the current node pinned for first.
         """
         last = self._last if self._last is not None and self._last.node is self.node else None
         cause = Origin(reason, self.node, made=True) if reason else last
@@ -178,12 +180,16 @@ class Facts:
 
     def pin(self, axis: Axis, reason: str) -> Axis:
         """Locks an axis; returns the pinned axis of its size. One that is pinned already keeps its first cause."""
-        if self.is_pinned(axis):
-            self._last = Origin(reason, self.node, made=True)
+        known = self.is_pinned(axis)
+        cause = Origin(reason, self.node, made=known)
+        last = self._last if self._last is not None and self._last.node is self.node else None
+        # What comes out of the operator is fixed for what it locked first, whatever else it needs.
+        if reason != KERNEL_AXIS and (last is None or (last.made and not known)):
+            self._last = cause
+        if known:
             return axis
-        self._last = Origin(reason, self.node)
-        self._pin(axis, self._last)
-        return self._fixed(len(axis), self._last)
+        self._pin(axis, cause)
+        return self._fixed(len(axis), cause)
 
     def _pin(self, axis: Axis, cause: Origin) -> None:
         self.pins.append(Pin(axis, cause.reason, cause.node, cause.made, self.node))

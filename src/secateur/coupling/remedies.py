@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from secateur.coupling.facts import Pin
+from secateur.coupling.facts import KERNEL_AXIS, Pin
 from secateur.graph import op_name
 
 KERNEL = "kernel"
@@ -97,7 +97,7 @@ REMEDIES: tuple[Remedy, ...] = (
         "teach Secateur the operator in a dozen lines: find_groups(graph, rules={'{operator}': rule}); prune and cut "
         "take rules= too",
     ),
-    Remedy(KERNEL, r"axis of the kernel", "kernels keep their size"),
+    Remedy(KERNEL, KERNEL_AXIS, "kernels keep their size"),
     Remedy(
         "channels in a window", r"window slides over", made=False,
         says="a window of {operator} slides over it, so that neighbours have to stay neighbours",
@@ -156,8 +156,8 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy("diagonal", r"diagonal", "two letters for the two axes, and the diagonal of the result, would free it"),
     Remedy("padding", r"padded from its own", "constant padding (mode='constant') would free it"),
     Remedy(
-        "constant", r"tell positions apart|one position for each", made=True,
-        remedy="its length is written in the line named, and each position has its meaning; make it shorter there",
+        "constant", r"tell positions apart|one position for each",
+        "its length is written in the line named, and each position has its meaning; make it shorter there",
     ),
     Remedy("tied", r"tied to one that cannot", "what it is tied to is locked in turn; see its own lock"),
     Remedy(

@@ -10,7 +10,7 @@ from secateur.graph.record import Graph, bind, fetch, flat_arguments, hint, shap
 from secateur.graph.trace import Dynamic, split_inputs, trace
 
 __all__ = [
-    "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Graph", "Length", "Output", "Probe", "Use", "bind", "decode", "encode",
-    "evaluate", "fetch", "flat_arguments", "hint", "is_record", "leaves", "op_name", "outputs", "probe", "rebuilt", "shape_of",
-    "split_inputs", "trace",
+    "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Graph", "Length", "Output", "Probe", "Use", "bind", "decode",
+    "encode", "evaluate", "fetch", "flat_arguments", "hint", "is_record", "leaves", "op_name", "outputs", "probe",
+    "rebuilt", "shape_of", "split_inputs", "trace",
 ]  # fmt: skip

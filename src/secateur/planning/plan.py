@@ -194,16 +194,16 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
     atoms = np.concatenate(dead) if dead else np.empty(0, dtype=np.int64)
     whole = plan_of(groups, atoms)
     implied = whole.kept
-    if plan.outputs and plan.outputs != whole.outputs:
-        raise PlanError(
-            "the plan's outputs are not what its parameters give: it was altered or is for another model"
-        )
     if {n: {a: tuple(i) for a, i in axes.items()} for n, axes in plan.kept.items()} != implied:
         different = next(
             (n for n in sorted({*implied, *plan.kept}) if implied.get(n) != plan.kept.get(n)), "?"
         )
         raise PlanError(
             f"the plan splits what is coupled, first at '{different}': it was altered or is for another model"
+        )
+    if plan.outputs and plan.outputs != whole.outputs:
+        raise PlanError(
+            "the plan's outputs are not what its parameters give: it was altered or is for another model"
         )
     return atoms
 
