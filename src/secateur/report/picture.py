@@ -41,7 +41,7 @@ _STYLE = """
 .gp .guide { stroke: var(--rule); } .gp .wire { stroke: var(--ink); stroke-width: 1; opacity: .55; }
 .gp .stream { --tone: var(--stream); } .gp .channels { --tone: var(--channels); }
 .gp .wide { --tone: var(--wide); } .gp .locked { --tone: var(--locked); }
-.gp .lane { fill: var(--tone); opacity: .38; } .gp .fill { fill: var(--tone); }
+.gp .lane { fill: var(--tone); opacity: .38; stroke: var(--paper); stroke-width: .5; } .gp .fill { fill: var(--tone); }
 .gp .writes { fill: var(--tone); stroke: var(--paper); stroke-width: 1; }
 .gp .reads { fill: var(--paper); stroke: var(--tone); stroke-width: 2; }
 .gp .passes { fill: var(--tone); stroke: var(--paper); stroke-width: 1; }
@@ -122,7 +122,7 @@ def _head(
         (_NAME, "weight", "start"), (_SHAPE, "shape", "end"),
         (LANES, "groups", "start"),
         (label, held, "start"),
-        (_END, "parameters", "end"),
+        (_END, "parameters, of all copies" if any(row.times > 1 for row in rows) else "parameters", "end"),
     ):  # fmt: skip
         yield tag("text", words, x=at, y=_TOP - 14, text_anchor=anchor, class_="column")
 
