@@ -1,5 +1,6 @@
 """Couple: a :class:`~secateur.graph.Graph` becomes :class:`Groups` of units that can be removed."""
 
+from secateur.coupling.contexts import Across, Contexts, ContextTable, Inside, Placement
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
 from secateur.coupling.groups import Group, Groups, Member, find_groups
@@ -10,6 +11,7 @@ from secateur.coupling.rules import RULES, Rule
 from secateur.coupling.values import Arguments, Value, bind
 
 __all__ = [
-    "RULES", "Arguments", "Axes", "Axis", "Cause", "Coupling", "Facts", "FreeOutputs", "Group", "Groups", "Join",
-    "Lock", "Member", "Mixing", "Rule", "Value", "bind", "couple", "find_groups", "joins", "layer_path", "source_of",
+    "RULES", "Across", "Arguments", "Axes", "Axis", "Cause", "ContextTable", "Contexts", "Coupling", "Facts",
+    "FreeOutputs", "Group", "Groups", "Inside", "Join", "Lock", "Member", "Mixing", "Placement", "Rule", "Value",
+    "bind", "couple", "find_groups", "joins", "layer_path", "source_of",
 ]  # fmt: skip

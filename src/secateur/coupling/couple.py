@@ -7,7 +7,7 @@ given choice of atoms, and what a rewrite needs to know of a node.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -63,9 +63,36 @@ class Coupling:
         """bool ``[n]``: which positions of an axis live."""
         return alive[self.solution.class_of[axis]]
 
+    def renamed(self, nodes: Mapping[fx.Node, fx.Node]) -> Coupling:
+        """The same coupling for a copy of the program."""
+        facts = replace(
+            self.facts,
+            mixings=[replace(m, node=nodes[m.node]) for m in self.facts.mixings],
+            notes={nodes[node]: notes for node, notes in self.facts.notes.items()},
+        )
+        return Coupling({nodes[n]: value for n, value in self.values.items()}, facts, self.solution)
+
     def monomial(self, label_class: int) -> Monomial:
         """Atoms that must all live for a class to live."""
         return self.solution.monomial(int(label_class))
+
+    def pairs(self, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+        """int64 ``[k]`` each: every position of an axis that may go, once with each atom that it stands with."""
+        classes = self.classes(axis)
+        where = np.nonzero(classes)[0]
+        found = classes[where]
+        products, atoms, starts = self._flat
+        if not len(products):
+            return where, found
+        index = np.minimum(np.searchsorted(products, found), len(products) - 1)
+        single = products[index] != found
+        lengths = np.where(single, 1, np.diff(np.r_[starts, len(atoms)])[index])
+        begins = np.repeat(np.where(single, 0, starts[index]), lengths)
+        inside = np.arange(len(begins)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        repeated = np.repeat(single, lengths)
+        return np.repeat(where, lengths), np.where(
+            repeated, np.repeat(found, lengths), atoms[np.where(repeated, 0, begins + inside)]
+        )
 
     @cached_property
     def mixings(self) -> Mapping[fx.Node, list[Mixing]]:

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from torch.nn import Parameter
 
+from secateur.coupling.contexts import ContextTable
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axis
 from secateur.coupling.locks import Lock, find_locks
@@ -93,6 +94,11 @@ class Groups:
     def prunable(self, name: str) -> float:
         """Share of a parameter's entries that can go: those at a free position of at least one axis."""
         return 1.0 - _fixed_share(self.coupling, name)
+
+    @cached_property
+    def contexts(self) -> ContextTable:
+        """Groups whose units may be chosen anew in each head, or in each group of a convolution."""
+        return ContextTable(self)
 
     def __getitem__(self, name: str) -> Group:
         for group in self.groups:

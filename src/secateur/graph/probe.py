@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 
 from secateur.graph.normalise import op_name
 from secateur.graph.numbers import Attribute, Expression, Length, TracedFloat, TracedInt, leaves, real, root
-from secateur.graph.record import Graph, flat_arguments
+from secateur.graph.record import Graph, flat_arguments, hint
 
 _PLAIN_MODULE = frozenset(nn.Module().__dict__)
 _MARK = "secateur_call"
@@ -306,7 +306,8 @@ def _aligned(ours: list[fx.Node], theirs: list[fx.Node]) -> Iterator[tuple[fx.No
     def key(node: fx.Node) -> str:
         stack = node.meta.get("nn_module_stack") or {}
         path = list(stack.values())[-1][0] if stack else ""
-        return f"{op_name(node)}|{path}"
+        numbers = [_number(v) for v in flat_arguments(node)]
+        return f"{op_name(node)}|{path}|{numbers}"
 
     left, right = [key(n) for n in ours], [key(n) for n in theirs]
     if left == right:
@@ -314,6 +315,14 @@ def _aligned(ours: list[fx.Node], theirs: list[fx.Node]) -> Iterator[tuple[fx.No
         return
     for a, b, size in difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
         yield from zip(ours[a : a + size], theirs[b : b + size], strict=True)
+
+
+def _number(value: Any) -> Any:
+    """An argument as one word: numbers that follow from the batch as what they are in the examples."""
+    if isinstance(value, fx.Node):
+        result = value.meta.get("val")
+        return "tensor" if result is None or isinstance(result, (Tensor, tuple, list)) else hint(result)
+    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def _uses(call: _Call, nodes: list[fx.Node], twin: Mapping[fx.Node, fx.Node]) -> Iterator[Use]:

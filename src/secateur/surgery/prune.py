@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -15,7 +15,7 @@ from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
 from secateur.scoring import Criterion, Magnitude, Random, score
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import find_ties, own_class
+from secateur.surgery.owner import construction, find_ties, own_class, values_for
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -66,6 +66,7 @@ def prune(
     dynamic: Dynamic | None = None,
     free_outputs: FreeOutputs | None = None,
     form: str = "graph",
+    config: bool = False,
     seed: int = 0,
 ) -> Pruned:
     """Prunes a model to a share of its units, parameters or multiply-adds. The model is not changed.
@@ -89,6 +90,8 @@ def prune(
             reads the output can be cut alike; a classifier would lose classes.
         form: ``"graph"``; ``"module"`` for the user's own class, with widths that its code can compute; ``"auto"`` for
             the class where it can be had, else the graph.
+        config: with the user's own class, only widths that its ``config`` can express, so that the class can be built
+            from it again: ``save_pretrained`` and ``from_pretrained`` then work without Secateur.
         seed: of random criteria.
 
     Raises:
@@ -99,6 +102,8 @@ def prune(
     """
     if form not in FORMS:
         raise RecipeError(f"form='{form}' is not one of {', '.join(FORMS)}")
+    if config and form == "graph":
+        raise RecipeError("config=True is about the user's own class; give form='module' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs, dynamic=dynamic)
     groups = find_groups(graph, rules, free_outputs)
@@ -113,9 +118,12 @@ def prune(
     obstacle = ""
     if form != "graph":
         seen = probe(model, graph)
-        plan = planned(find_ties(groups, seen))
+        more = construction(model, seen) if config else None
+        plan = planned(find_ties(groups, seen, more))
+        values = values_for(groups, plan, seen, more)
+        plan = replace(plan, folded=values.folds)
         small = cut_groups(groups, plan)
-        own = own_class(model, groups, plan, small.module, seen)
+        own = own_class(model, groups, small.module, values, config=config)
         if own.module is not None:
             return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
         obstacle = own.reason

@@ -20,7 +20,7 @@ from secateur.coupling import find_groups
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
 from secateur.graph import decode, encode, fetch, probe, trace
-from secateur.surgery.owner import own_class, plan_for_shapes
+from secateur.surgery.owner import own_class, plan_for_shapes, values_for
 from secateur.surgery.verify import relative_error
 from secateur.task import Inputs, to_device
 
@@ -176,7 +176,7 @@ def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
             f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
             "widths before pruning, or load the graph form without into="
         )
-    result = own_class(model, groups, plan, small, probe(model, graph))
+    result = own_class(model, groups, small, values_for(groups, plan, probe(model, graph)))
     if result.module is None:
         raise FormError(
             f"{type(model).__name__} cannot hold the stored model: {result.reason}; "

@@ -9,6 +9,7 @@ cut value must equal the original at the kept positions.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +45,16 @@ class Verification:
     worst: str
 
 
+Expected = Callable[[fx.Node, Any], Any]
+"""From a node of the original program and its value, the value that the other program must have there."""
+
+
 def verify(
-    groups: Groups, emitted: Emitted, dtype: torch.dtype | None = None, tolerance: float | None = None
+    groups: Groups,
+    emitted: Emitted,
+    dtype: torch.dtype | None = None,
+    tolerance: float | None = None,
+    expected: Expected | None = None,
 ) -> Verification:
     """Compares a cut program with the masked original on the example inputs.
 
@@ -54,21 +63,28 @@ def verify(
         emitted: the cut program.
         dtype: ``torch.float64`` runs both in double precision, internal casts included.
         tolerance: largest relative error accepted; by default that of the precision.
+        expected: by default, the value at the kept positions.
 
     Raises:
         NotVerified: naming the first node that differs.
     """
     with torch.no_grad():
-        return _Lockstep(groups, emitted, dtype, tolerance).run()
+        return _Lockstep(groups, emitted, dtype, tolerance, expected).run()
 
 
 class _Lockstep:
     def __init__(
-        self, groups: Groups, emitted: Emitted, dtype: torch.dtype | None, tolerance: float | None
+        self,
+        groups: Groups,
+        emitted: Emitted,
+        dtype: torch.dtype | None,
+        tolerance: float | None,
+        expected: Expected | None,
     ) -> None:
         self.groups, self.coupling = groups, groups.coupling
         self.old, self.new, self.nodes = groups.graph.module, emitted.module, emitted.nodes
         self.sizes, self.dtype = emitted.sizes, dtype
+        self.expected = expected or self._kept_at
         self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
         lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
@@ -244,8 +260,11 @@ class _Lockstep:
 
     # -- comparing -----------------------------------------------------------------------------------
 
+    def _kept_at(self, node: fx.Node, value: Any) -> Any:
+        return self._kept(value, self.coupling.values.get(node))
+
     def _compare(self, node: fx.Node) -> None:
-        expected = self._kept(self.reference[node], self.coupling.values.get(node))
+        expected = self.expected(node, self.reference[node])
         found = self.cut[self.nodes[node]]
         pairs = (
             list(zip(expected, found, strict=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import fx
 
@@ -59,6 +59,19 @@ def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
         else:
             found += _arguments(groups, node, twin, uses, sizes)
     return found
+
+
+class More(Protocol):
+    """A source of further equations, such as a configuration."""
+
+    def equations(self, groups: Groups, found: list[Equation], sizes: Sizes) -> list[Equation]:
+        """What it adds to those found."""
+
+
+def all_equations(groups: Groups, probe: Probe, sizes: Sizes, more: More | None) -> list[Equation]:
+    """The equations between integers, those of ``more`` included."""
+    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+    return found + more.equations(groups, found, sizes) if more else found
 
 
 def lengths(groups: Groups, probe: Probe, sizes: Sizes) -> Mapping[Length, Any]:

@@ -16,7 +16,9 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from secateur.coupling import Groups
 from secateur.graph import Attribute, Graph, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
-from secateur.surgery.owner.equations import Equation, equations, lengths
+from secateur.planning import Fold
+from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
+from secateur.surgery.owner.scales import folds
 from secateur.surgery.owner.standard import describe
 from secateur.surgery.sizes import Sizes
 
@@ -38,15 +40,22 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Values:
-    """New values of integer attributes, and what could not be solved."""
+    """What a cut asks of the user's class.
+
+    Args:
+        attributes: new values of integer attributes.
+        folds: factors for weights, where the class will compute a constant otherwise.
+        obstacles: what could not be solved.
+    """
 
     attributes: Mapping[Attribute, int]
+    folds: tuple[Fold, ...]
     obstacles: tuple[Obstacle, ...]
 
 
-def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
-    """Every attribute's value after a cut to these sizes."""
-    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | None = None) -> Values:
+    """Every attribute's value after a cut to these sizes; ``more``: how a configuration decides them."""
+    found = all_equations(groups, probe, sizes, more)
     known_lengths = lengths(groups, probe, sizes)
     values: dict[Attribute, int] = {}
     obstacles: list[Obstacle] = []
@@ -60,7 +69,7 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
     def value_of(leaf: Attribute | Length) -> Any:
         if isinstance(leaf, Attribute):
             return Fraction(values.get(leaf, probe.attributes[leaf]))
-        return Fraction(known_lengths[leaf])
+        return Fraction(known_lengths[leaf]) if leaf in known_lengths else None
 
     for equation in found:
         if isinstance(equation.left, int):
@@ -72,7 +81,7 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
             if problem:
                 obstacles.append(problem)
     changed = {a: v for a, v in values.items() if v != probe.attributes[a]}
-    return Values(changed, tuple(obstacles))
+    return Values(changed, tuple(folds(probe, groups.coupling.values, value_of)), tuple(obstacles))
 
 
 def _compound(
@@ -125,7 +134,7 @@ def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Value
     for name, tensor in tensors.items():
         _put(result, name, tensor)
     for attribute, value in values.attributes.items():
-        _assign(result.get_submodule(attribute.module), attribute.keys, value)
+        assign(result.get_submodule(attribute.module), attribute.keys, value)
     for module in result.modules():
         _tell(module)
     return result
@@ -184,7 +193,7 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
         object.__setattr__(owner, leaf, tensor)
 
 
-def _assign(holder: Any, keys: Sequence[str | int], value: int) -> None:
+def assign(holder: Any, keys: Sequence[str | int], value: int) -> None:
     """Sets the number that ``keys`` lead to; tuples on the way are made anew."""
     held = holder.__dict__
     held[keys[0]] = _replaced(held[keys[0]], keys[1:], value)
@@ -200,7 +209,7 @@ def _replaced(current: Any, keys: Sequence[str | int], value: int) -> Any:
     if isinstance(current, (list, dict)):
         current[keys[0]] = _replaced(current[keys[0]], keys[1:], value)  # type: ignore[index]
     elif is_record(current):
-        _assign(current, keys, value)
+        assign(current, keys, value)
     return current
 
 
