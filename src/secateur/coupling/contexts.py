@@ -19,6 +19,7 @@ from torch import fx
 
 from secateur.coupling.facts import Axes, Axis
 from secateur.coupling.values import Value
+from secateur.graph import outputs
 
 if TYPE_CHECKING:
     from secateur.coupling.groups import Group, Groups
@@ -251,6 +252,10 @@ def _allowed(groups: Groups, index: _Index) -> dict[int, frozenset[int]]:
             for _, possible in index.carriers(g, summaries):
                 allowed[g] &= possible
         allowed = {g: f for g, f in allowed.items() if f}
+    for output in outputs(groups.graph):  # whoever reads it knows of no permutation
+        for axis in coupling.values[output.node].axes:
+            for g in index.summary(axis).present:
+                allowed.pop(g, None)
     for node, mixings in coupling.mixings.items():
         apart = coupling.facts.notes.get(node, {}).get("groups")
         kept = index.summary(apart).present if apart is not None else frozenset()

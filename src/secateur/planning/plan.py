@@ -22,6 +22,7 @@ from torch import Tensor
 from secateur.coupling import Groups
 from secateur.errors import PlanError
 from secateur.files import whole_file
+from secateur.graph import outputs
 from secateur.planning.choice import Blocks, Choice, Orders, normal, original_indices, read_choice
 from secateur.planning.sequence import Kept, Permuted, compose
 
@@ -64,6 +65,8 @@ class Plan:
         folded: factors that weights take besides those of attention's default scale: where the user's own class
             computes a constant from its widths.
         version: of this format.
+        outputs: for outputs that were set free and get narrower, by index: ``{axis: sorted original indices}`` that are
+            left; what reads such an output must be cut alike.
     """
 
     fingerprint: str
@@ -72,6 +75,7 @@ class Plan:
     permuted: Permuted = field(default_factory=dict)
     folded: tuple[Fold, ...] = ()
     version: int = VERSION
+    outputs: Mapping[int, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def then(self, second: Plan) -> Plan:
         """The plan that does this one, and on its result ``second``.
@@ -81,7 +85,13 @@ class Plan:
         """
         kept, permuted = compose(self.kept, self.permuted, second.kept, second.permuted)
         folded = _composed(self.folded, second.folded)
-        return Plan(self.fingerprint, kept, self.removed + second.removed, permuted, folded)
+        outputs = {index: dict(axes) for index, axes in self.outputs.items()}
+        for index, narrowed in second.outputs.items():
+            for axis, indices in narrowed.items():
+                before = outputs.setdefault(index, {}).get(axis)
+                outputs[index][axis] = tuple(indices) if before is None else tuple(before[i] for i in indices)
+        removed = self.removed + second.removed
+        return Plan(self.fingerprint, kept, removed, permuted, folded, outputs=outputs)
 
     def take(self, name: str, tensor: Tensor) -> Tensor:
         """The part that stays of a tensor shaped like the parameter called ``name``, such as its momentum."""
@@ -109,6 +119,10 @@ class Plan:
                 for n, axes in self.permuted.items()
             },
         }
+        if self.outputs:
+            body["outputs"] = {
+                str(o): {str(a): list(i) for a, i in axes.items()} for o, axes in self.outputs.items()
+            }
         if self.folded:
             body["folded"] = [{**asdict(f), "operands": list(f.operands)} for f in self.folded]
         return {**body, "digest": _digest(body)}
@@ -122,6 +136,7 @@ class Plan:
         """
         try:
             body = {k: data[k] for k in ("version", "fingerprint", "kept", "removed", "permuted")}
+            body |= {"outputs": data["outputs"]} if "outputs" in data else {}
             digest = data["digest"]
             body |= {"folded": data["folded"]} if "folded" in data else {}
         except (TypeError, KeyError) as error:
@@ -137,9 +152,10 @@ class Plan:
         try:
             kept, permuted = _indices(body["kept"]), _blocks(body["permuted"])
             folded = tuple(Fold(**{**f, "operands": tuple(f["operands"])}) for f in body.get("folded", ()))
+            outputs = {int(o): axes for o, axes in _indices(body.get("outputs", {})).items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PlanError(f"{origin} does not hold indices by parameter and axis; make it anew") from error
-        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted, folded)
+        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted, folded, outputs=outputs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""
@@ -181,12 +197,25 @@ def plan_of(groups: Groups, dead_atoms: np.ndarray, orders: Orders | None = None
         orders: where each context keeps units of its own, the units of each in their order; see
             :class:`secateur.scoring.Scores`. The n-th atom of such a group then means what stands n-th.
     """
-    kept, permuted = original_indices(groups, normal(groups, dead_atoms, orders or {}))
+    choice = normal(groups, dead_atoms, orders or {})
+    kept, permuted = original_indices(groups, choice)
     return Plan(
         groups.graph.fingerprint,
         {name: {axis: tuple(i) for axis, i in axes.items()} for name, axes in kept.items()},
         permuted=permuted,
+        outputs=_narrowed(groups, groups.coupling.alive(choice.dead)),
     )
+
+
+def _narrowed(groups: Groups, alive: np.ndarray) -> dict[int, dict[int, tuple[int, ...]]]:
+    """What is left of the outputs that get narrower, by index and axis."""
+    found: dict[int, dict[int, tuple[int, ...]]] = {}
+    for output in outputs(groups.graph):
+        for i, axis in enumerate(groups.coupling.values[output.node].axes):
+            mask = groups.coupling.keep(axis, alive)
+            if not mask.all():
+                found.setdefault(output.index, {})[i] = tuple(np.nonzero(mask)[0].tolist())
+    return found
 
 
 def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
@@ -229,6 +258,10 @@ def choice_of(groups: Groups, plan: Plan) -> Choice:
                 f"the plan splits what is coupled, first at '{different[0]}': "
                 "it was altered or is for another model"
             )
+    if plan.outputs and plan.outputs != implied.outputs:
+        raise PlanError(
+            "the plan's outputs are not what its parameters give: it was altered or is for another model"
+        )
     return choice
 
 

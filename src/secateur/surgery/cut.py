@@ -63,7 +63,9 @@ def cut(
         PlanError: the plan is for another model, or was altered.
         NotVerified: the result differs from the masked original; nothing is returned.
     """
-    return cut_groups(find_groups(trace(model, example_inputs, dynamic=dynamic), rules), plan).module
+    free = {index: list(axes) for index, axes in plan.outputs.items()}
+    groups = find_groups(trace(model, example_inputs, dynamic=dynamic), rules, free)
+    return cut_groups(groups, plan).module
 
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:

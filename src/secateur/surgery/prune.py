@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from secateur.cost import Macs, Params
-from secateur.coupling import Groups, Lock, Rule, find_groups
+from secateur.coupling import FreeOutputs, Groups, Lock, Rule, find_groups
 from secateur.errors import FormError, RecipeError
 from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
@@ -44,6 +44,11 @@ class Pruned:
     form: str = "graph"
     obstacle: str = ""
 
+    @property
+    def outputs(self) -> Mapping[int, Mapping[int, tuple[int, ...]]]:
+        """What is left of outputs that were set free: ``{index of the output: {axis: original indices kept}}``."""
+        return self.plan.outputs
+
 
 def prune(
     model: nn.Module,
@@ -59,6 +64,7 @@ def prune(
     rounding: Rounding | None = None,
     rules: Mapping[str, Rule] | None = None,
     dynamic: Dynamic | None = None,
+    free_outputs: FreeOutputs | None = None,
     form: str = "graph",
     config: bool = False,
     seed: int = 0,
@@ -78,6 +84,10 @@ def prune(
         rounding: to multiples of eight by default.
         rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
         dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
+        free_outputs: outputs that may get narrower: ``True`` for all, names or indices, or these with axes, such as
+            ``{"last_hidden_state": [2]}``; see :func:`secateur.find_groups`. A model without a head, whose output is
+            its residual stream, has little to prune otherwise. ``Pruned.outputs`` says what is left, so that what
+            reads the output can be cut alike; a classifier would lose classes.
         form: ``"graph"``; ``"module"`` for the user's own class, with widths that its code can compute; ``"auto"`` for
             the class where it can be had, else the graph.
         config: with the user's own class, only widths that its ``config`` can express, so that the class can be built
@@ -96,7 +106,7 @@ def prune(
         raise RecipeError("config=True is about the user's own class; give form='module' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs, dynamic=dynamic)
-    groups = find_groups(graph, rules)
+    groups = find_groups(graph, rules, free_outputs)
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
     scores = score(model, groups, criterion or Magnitude(), batches, task)
