@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.random_networks import attention, maps, rows, shapes
+from tests.random_networks import attention, exotic, maps, rows, shapes
 from tests.random_networks.block import VOCABULARY, Spec, map_of, rows_of
 from tests.random_networks.choices import Choices, replayed, seeded
 from tests.random_networks.scope import Made, Maker, Scope
@@ -17,7 +17,7 @@ from tests.zoo.case import randomise
 
 MAKERS: list[Maker] = [
     maker
-    for table in (shapes.MAKERS, maps.MAKERS, rows.MAKERS, attention.MAKERS)
+    for table in (shapes.MAKERS, maps.MAKERS, rows.MAKERS, attention.MAKERS, exotic.MAKERS)
     for maker, weight in table.items()
     for _ in range(weight)
 ]
@@ -119,7 +119,7 @@ def grow(c: Choices, seed: int = 0) -> Grown:
             values += step.outputs
             at = len(values) - 1
         outputs.append(at)
-    kept, outputs = _needed(inputs, made, outputs)
+    kept, outputs = needed(inputs, made, outputs)
     network = Network(inputs, kept, outputs, len(outputs) > 1 and c.chance()).double().eval()
     randomise(network)
     with torch.no_grad():  # queries and keys large enough to tell scales apart
@@ -181,7 +181,7 @@ def _head(c: Choices, s: Scope) -> Made:
     return s.code("m.head(x)", s.x.with_features(3), head=nn.Linear(s.x.features, 3))
 
 
-def _needed(inputs: Sequence[Spec], made: Sequence[Made], outputs: Sequence[int]) -> tuple[list[Made], list[int]]:
+def needed(inputs: Sequence[Spec], made: Sequence[Made], outputs: Sequence[int]) -> tuple[list[Made], list[int]]:
     """Only the blocks that an output depends on, values numbered anew; every input stays."""
     first, starts = len(inputs), []
     for m in made:

@@ -1,0 +1,105 @@
+"""Properties of choosing: scores follow the units, budgets are met, costs are what a cut model has."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from secateur.coupling import find_groups
+from secateur.cost import Macs, Params
+from secateur.errors import Infeasible
+from secateur.graph import trace
+from secateur.planning import Budget, allocate
+from secateur.scoring import Magnitude, Random, score
+from secateur.surgery import cut_groups
+from tests.random_networks.oracle import plain_attention
+from tests.random_networks.subject import Broken, Subject, apart, run
+
+
+def permuting(s: Subject, rng: np.random.Generator) -> None:
+    """Units that change places in the model change places in the scores, and the model computes what it did."""
+    if not len(s.groups):
+        return
+    group = s.groups.groups[int(rng.integers(len(s.groups)))]
+    order = rng.permutation(group.units)
+    network = copy.deepcopy(s.network)
+    tensors = network.state_dict(keep_vars=True)
+    for member in group.members:
+        if member.param not in tensors:
+            return  # a constant of the program, which a user's module holds nowhere
+        tensor = tensors[member.param]
+        index = np.arange(tensor.shape[member.axis])
+        index[member.positions.reshape(-1)] = member.positions[order].reshape(-1)
+        with torch.no_grad():
+            tensor.copy_(tensor.index_select(member.axis, torch.from_numpy(index)))
+    inputs = s.network.examples(3, seed=9)
+    error = apart(run(network, inputs), run(s.network, inputs))
+    if error > 1e-7:
+        raise Broken("permuting", f"the units of {group.name} are not alike: outputs differ by {error:.2g}")
+    before = score(s.network, s.groups, Magnitude())
+    groups = find_groups(trace(network, network.examples()))
+    after = score(network, groups, Magnitude())
+    for name, values in before.values.items():
+        expected = values[order] if name == group.name else values
+        if not np.allclose(after.values[name], expected, rtol=1e-9):
+            raise Broken("permuting", f"the scores of {name} did not follow {group.name}")
+
+
+def budgets(s: Subject, rng: np.random.Generator) -> None:
+    """A budget is met, or the nearest that can be met is named, and then is met."""
+    if not len(s.groups):
+        return
+    kind = ("params", "macs")[int(rng.integers(2))]
+    cost = Params(s.groups.graph) if kind == "params" else Macs(s.groups.graph)
+    bound = cost.bind(s.groups)
+    dense = bound.of(np.ones(s.groups.coupling.facts.size, dtype=bool))
+    if not dense:
+        return
+    share = float(rng.uniform(0.1, 0.95))
+    scores = score(s.network, s.groups, Random(int(rng.integers(1000))))
+    try:
+        plan = allocate(scores, [cost], Budget(**{kind: f"{share}x"}))
+    except Infeasible as error:
+        assert error.nearest is not None
+        if error.nearest < share - 1e-9:
+            raise Broken("budgets", f"{share} was refused though {error.nearest} can be had") from error
+        share = min(error.nearest * (1 + 1e-6), 1.0)
+        plan = allocate(scores, [cost], Budget(**{kind: f"{share:.9f}x"}))
+    small = cut_groups(s.groups, plan).module
+    found = parameters(small) if kind == "params" else macs(small, s)
+    if found > share * dense * (1 + 1e-5):
+        raise Broken("budgets", f"{kind}={share:.3f}x of {dense:.0f} was asked, the cut has {found:.0f}")
+
+
+def costs(s: Subject, rng: np.random.Generator) -> None:
+    """Parameters and multiply-adds are what counting the cut model gives."""
+    from tests.random_networks.subject import random_plan
+
+    plan = random_plan(s.groups, rng)
+    from secateur.planning import dead_atoms
+
+    alive = s.groups.coupling.alive(dead_atoms(s.groups, plan))
+    small = cut_groups(s.groups, plan).module
+    for cost, found in (
+        (Params(s.groups.graph), parameters(small)),
+        (Macs(s.groups.graph), macs(small, s)),
+    ):
+        said = cost.bind(s.groups).of(alive)
+        if said != found:
+            raise Broken("costs", f"{cost.kind}: {said:.1f} was said, {found:.1f} counted")
+
+
+def parameters(module: nn.Module) -> int:
+    """Parameters, each once."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def macs(module: fx.GraphModule, s: Subject) -> float:
+    """Multiply-adds of one sample, as torch counts them."""
+    with FlopCounterMode(display=False) as counter, plain_attention(), torch.no_grad():
+        module(*s.network.examples())
+    return counter.get_total_flops() / 2 / 2
