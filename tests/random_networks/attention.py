@@ -22,9 +22,10 @@ class Attention(Block):
         kv: heads of keys and values.
         e: features of each head.
         fused: one projection for all three, parted by ``"chunk"``, ``"split"``, ``"unbind"`` or ``"slice"``; or none.
-        core: ``"sdpa"``, ``"hand"`` or ``"einsum"``.
+        core: ``"sdpa"``, ``"hand"``, ``"einsum"`` or ``"bmm"`` (heads folded into the batch).
         repeat: how keys meet more heads of queries: ``"interleave"``, ``"expand"`` or ``"flag"``.
-        extra: ``"causal"``, ``"bias"`` (a table for each head), ``"qk norm"``, ``"rotary"``, ``"pairs"`` or none.
+        extra: ``"causal"``, ``"bias"`` (a table for each head), ``"relative"`` (one looked up by distance),
+            ``"qk norm"``, ``"rotary"``, ``"pairs"`` or none.
         memory: features of what keys and values are made from.
         places: tokens, for the table.
     """
@@ -46,6 +47,10 @@ class Attention(Block):
         self.o = nn.Linear(heads * e, d)
         if extra == "bias":
             self.table = nn.Parameter(torch.randn(heads, *places))
+        if extra == "relative":
+            self.table = nn.Parameter(torch.randn(sum(places) - 1, heads))
+            steps = torch.arange(places[0])[:, None] - torch.arange(places[1])[None, :] + places[1] - 1
+            self.register_buffer("distance", steps)
         if extra == "qk norm":
             self.q_norm, self.k_norm = nn.RMSNorm(e), nn.RMSNorm(e)
 
@@ -109,22 +114,32 @@ class Attention(Block):
             q, k = self.rotate(q), self.rotate(k)
         k, v = self.repeated(k), self.repeated(v)
         mask = self.table if self.extra == "bias" else None
+        if self.extra == "relative":
+            n, m = self.distance.shape
+            mask = self.table[self.distance.view(-1)].view(n, m, -1).permute(2, 0, 1).contiguous()
         if self.core == "sdpa":
             gqa = k.shape[1] != q.shape[1]
             y = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=self.extra == "causal", enable_gqa=gqa
             )
         else:
-            einsum = self.core == "einsum"
+            einsum, shape = self.core == "einsum", q.shape
+            if self.core == "bmm":
+                q, k, v = (t.reshape(shape[0] * self.heads, -1, self.e) for t in (q, k, v))
             scores = torch.einsum("bhne,bhme->bhnm", q, k) if einsum else q @ k.transpose(-2, -1)
             scores = scores / math.sqrt(self.e)
+            if self.core == "bmm":
+                scores = scores.view(shape[0], self.heads, scores.shape[1], scores.shape[2])
             if self.extra == "causal":
                 n, m = scores.shape[-2:]
                 scores = scores.masked_fill(torch.ones(n, m, dtype=torch.bool).triu(1), -1e9)
             if mask is not None:
                 scores = scores + mask
             p = scores.softmax(-1)
+            if self.core == "bmm":
+                p = p.flatten(0, 1)
             y = torch.einsum("bhnm,bhme->bhne", p, v) if einsum else torch.matmul(p, v)
+            y = y.view(shape) if self.core == "bmm" else y
         return self.o(y.transpose(1, 2).reshape(x.shape[0], x.shape[1], self.heads * self.e))
 
 
@@ -139,9 +154,9 @@ def attention(c: Choices, s: Scope) -> Made | None:
     cross = bool(others) and c.chance(4)
     memory: Spec = s.values[others[0]] if cross else s.x
     fused = None if cross else c.pick((None, "split", "slice", *(("unbind", "chunk") if kv == heads else ())))
-    core = c.pick(("sdpa", "hand", "einsum"))
+    core = c.pick(("sdpa", "hand", "bmm", "einsum"))
     repeat = c.pick(("interleave", "expand", "flag") if core == "sdpa" else ("interleave", "expand"))
-    extra = c.pick((None, "bias", "qk norm", "rotary", "pairs", "causal"))
+    extra = c.pick((None, "bias", "relative", "qk norm", "rotary", "pairs", "causal"))
     if cross and extra == "causal":
         extra = None
     block = Attention(

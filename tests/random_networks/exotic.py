@@ -70,13 +70,19 @@ def spelled(c: Choices, s: Scope) -> Made | None:
         return None
     d, rank = s.x.features, len(s.x.shape)
     options = [
-        "torch.zeros_like(x) + x", "x.view_as(x.contiguous()).clone()", "x.reshape_as(x)", "x.unsqueeze(-1).squeeze(-1)",
-        "x + torch.zeros(x.shape[-1], dtype=x.dtype)", "x + x.new_full((1,), 0.5)", "x.unsqueeze(1).expand(-1, 2, *x.shape[1:]).sum(1)",
+        "torch.zeros_like(x) + x", "x.view_as(x.contiguous()).clone()", "x.reshape_as(x)",
+"x.unsqueeze(-1).squeeze(-1)",
+        "x + torch.zeros(x.shape[-1], dtype=x.dtype)", "x + x.new_full((1,), 0.5)",
+"x.unsqueeze(1).expand(-1, 2, *x.shape[1:]).sum(1)",
         "x.mul(2).sub(x)", "x.neg()",
         "torch.add(x, x.square().clamp(max=2), alpha=0.5)", "x.pow(2).clamp(max=3).sqrt()", "x.type_as(x).contiguous()",
     ]  # fmt: skip
     if rank == 2:
-        options += ["x.mT.mT", "x.swapaxes(1, 2).contiguous().transpose(2, 1)", "x.movedim(1, 2).swapdims(1, 2)"]
+        options += [
+            "x.mT.mT",
+            "x.swapaxes(1, 2).contiguous().transpose(2, 1)",
+            "x.movedim(1, 2).swapdims(1, 2)",
+        ]
     if rank == 1:
         options += ["x.t().t()", "x[:, None].squeeze(1)", "x.unsqueeze(0).movedim(0, 1).flatten(1)"]
     if d % 2 == 0:
@@ -124,7 +130,7 @@ def looked_up(c: Choices, s: Scope) -> Made | None:
     ]  # fmt: skip
     text = c.pick(options)
     if rank == 2 and s.x.shape[0] > 1 and c.chance():
-        return s.code("x[torch.arange(x.shape[0]), x.sum(-1).argmax(-1)]", rows_of(n, fixed=[s.x.fixed[1]]))
+        return s.code("x[torch.arange(x.shape[0]), x[..., 0].argmax(-1)]", rows_of(n, fixed=[s.x.fixed[1]]))
     return s.code(text, s.x.with_features(n, True))
 
 
@@ -132,9 +138,17 @@ def across_channels(c: Choices, s: Scope) -> Made | None:
     """Operators that see neighbouring channels or all of them, some of which nobody has a rule for."""
     if not s.x.is_map:
         return None
-    options = ["F.local_response_norm(x, 3)", "F.softmax(x, 1)", "F.normalize(x, dim=1)", "x - x.mean(1, keepdim=True)"]
+    options = [
+        "F.local_response_norm(x, 3)",
+        "F.softmax(x, 1)",
+        "F.normalize(x, dim=1)",
+        "x - x.mean(1, keepdim=True)",
+    ]
     if len(s.x.space) == 2:
-        options += ["torch.fft.rfft2(x).real.mean((2, 3), keepdim=True) + x", "F.softmax(x.flatten(2), -1).view_as(x)"]
+        options += [
+            "torch.fft.rfft2(x).real.mean((2, 3), keepdim=True) + x",
+            "F.softmax(x.flatten(2), -1).view_as(x)",
+        ]
     if len(s.x.space) == 1:
         options += ["x.unfold(2, 2, 1).mean(-1)" if s.x.space[0] > 2 else "x"]
     text = c.pick(options)

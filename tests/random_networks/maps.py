@@ -26,7 +26,9 @@ def convolution(c: Choices, s: Scope) -> Made | None:
     stride = c.pick((1, 2)) if least >= 4 else 1
     dilation = 2 if kernel == 3 and least >= 5 and c.chance(6) else 1
     padding = dilation * (kernel // 2)
-    mode = c.pick(("zeros", "zeros", "zeros", "reflect", "circular")) if padding and least > padding else "zeros"
+    mode = (
+        c.pick(("zeros", "zeros", "zeros", "reflect", "circular")) if padding and least > padding else "zeros"
+    )
     layer = CONV[len(s.x.space) - 1](
         s.x.features, out, kernel, stride, padding, dilation, bias=not c.chance(3), padding_mode=mode
     )
@@ -136,7 +138,12 @@ def shuffle(c: Choices, s: Scope) -> Made | None:
     if not s.x.is_map:
         return None
     channels, space = s.x.features, s.x.space
-    kind = c.pick(("view", "operator", "up", "down"))
+    kind = c.pick(("view", "operator", "up", "down", "by hand"))
+    if kind == "by hand" and len(space) == 2 and not any(n % 2 for n in space) and channels <= 6:
+        h, w = (n // 2 for n in space)
+        order = c.pick(((0, 1, 3, 5, 2, 4), (0, 3, 5, 1, 2, 4)))
+        text = f"x.view(-1, {channels}, {h}, 2, {w}, 2).permute{order}.reshape(x.shape[0], {4 * channels}, {h}, {w})"
+        return s.code(text.replace("x.view", "x.reshape"), map_of(4 * channels, h, w))
     if kind == "up" and len(space) == 2 and channels % 4 == 0 and prod(space) <= 36:
         return s.code("F.pixel_shuffle(x, 2)", map_of(channels // 4, *[2 * n for n in space]))
     if kind == "down" and len(space) == 2 and not any(n % 2 for n in space) and channels <= 8:
@@ -198,6 +205,19 @@ def gate_over_space(c: Choices, s: Scope) -> Made | None:
     return made
 
 
+def response_norm(c: Choices, s: Scope) -> Made | None:
+    """ConvNeXt V2's norm: what a channel holds in space, over the mean of all channels."""
+    if not s.x.is_map or len(s.x.space) != 2:
+        return None
+    channels = s.x.features
+    text = (
+        "(lambda n: x * m.gamma * n / (n.mean(1, keepdim=True) + 1e-6) + x)(x.norm(dim=(2, 3), keepdim=True))"
+    )
+    made = s.code(text, gamma=nn.Parameter(torch.rand(channels, 1, 1)))
+    made.block.told(blind=not s.x.fixed[0])
+    return made
+
+
 def windows(c: Choices, s: Scope) -> Made | None:
     """Neighbourhoods as columns, mixed by a layer."""
     if not s.x.is_map or len(s.x.space) != 2 or s.x.features > 8 or min(s.x.space) < 3:
@@ -251,5 +271,5 @@ def weird_convolution(c: Choices, s: Scope) -> Made | None:
 
 MAKERS = {
     convolution: 6, norm: 4, grouped: 3, residual: 3, pool: 2, squeeze_excite: 2, shuffle: 2, to_rows: 3,
-    transposed: 2, option_a: 1, windows: 1, gate_over_space: 1, weird_convolution: 1,
+    transposed: 2, option_a: 1, windows: 1, gate_over_space: 1, response_norm: 1, weird_convolution: 1,
 }  # fmt: skip

@@ -44,14 +44,25 @@ class Network(nn.Module):
         made: blocks, each once for each use.
         outputs: the values that are returned; one alone as a tensor, more as a tuple or a dict.
         named: whether more than one is returned as a dict.
+        fixed: whether the code insists on a batch of two, as some models' does: tracing takes a third of the time.
     """
 
-    def __init__(self, inputs: Sequence[Spec], made: Sequence[Made], outputs: Sequence[int], named: bool) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Spec],
+        made: Sequence[Made],
+        outputs: Sequence[int],
+        named: bool,
+        fixed: bool = True,
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(dict.fromkeys(m.block for m in made))
         self.inputs, self.made, self.outputs, self.named = tuple(inputs), tuple(made), tuple(outputs), named
+        self.fixed = fixed
 
     def forward(self, a: Tensor, b: Tensor | None = None, c: Tensor | None = None) -> Any:
+        if self.fixed and a.shape[0] != 2:
+            raise ValueError("the batch is two")
         values: list[Any] = [t for t in (a, b, c) if t is not None]
         for made in self.made:
             result = made.block(*(values[i] for i in made.inputs))
@@ -62,7 +73,8 @@ class Network(nn.Module):
         return found[0] if len(found) == 1 else tuple(found)
 
     def examples(self, batch: int = 2, seed: int = 0) -> tuple[Tensor, ...]:
-        """Random inputs."""
+        """Random inputs, of another batch where the network takes it."""
+        batch = 2 if self.fixed else batch
         g = torch.Generator().manual_seed(seed)
         return tuple(
             torch.randint(0, VOCABULARY, (batch, *s.shape), generator=g)
@@ -102,6 +114,7 @@ def grow(c: Choices, seed: int = 0) -> Grown:
         seed: of the weights.
     """
     torch.manual_seed(seed)
+    fixed = not c.chance(4)
     inputs = [c.pick(INPUTS)]
     while len(inputs) < 3 and c.chance(6):
         inputs.append(c.pick(INPUTS))
@@ -120,7 +133,7 @@ def grow(c: Choices, seed: int = 0) -> Grown:
             at = len(values) - 1
         outputs.append(at)
     kept, outputs = needed(inputs, made, outputs)
-    network = Network(inputs, kept, outputs, len(outputs) > 1 and c.chance()).double().eval()
+    network = Network(inputs, kept, outputs, len(outputs) > 1 and c.chance(), fixed).double().eval()
     randomise(network)
     with torch.no_grad():  # queries and keys large enough to tell scales apart
         for name, p in network.named_parameters():
@@ -181,7 +194,9 @@ def _head(c: Choices, s: Scope) -> Made:
     return s.code("m.head(x)", s.x.with_features(3), head=nn.Linear(s.x.features, 3))
 
 
-def needed(inputs: Sequence[Spec], made: Sequence[Made], outputs: Sequence[int]) -> tuple[list[Made], list[int]]:
+def needed(
+    inputs: Sequence[Spec], made: Sequence[Made], outputs: Sequence[int]
+) -> tuple[list[Made], list[int]]:
     """Only the blocks that an output depends on, values numbered anew; every input stays."""
     first, starts = len(inputs), []
     for m in made:

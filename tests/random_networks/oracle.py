@@ -138,7 +138,9 @@ def _restrict_norms(network: Network, kept: Kept) -> None:
             assert module.weight is not None
             gone = kept.get(id(module.weight), {})
             if gone:
-                told = Grouped(module, gone[0]) if isinstance(module, nn.GroupNorm) else LastAxes(module, gone)
+                told = (
+                    Grouped(module, gone[0]) if isinstance(module, nn.GroupNorm) else LastAxes(module, gone)
+                )
                 setattr(parent, name, told)
 
 

@@ -152,7 +152,9 @@ def einsums(c: Choices, s: Scope) -> Made | None:
         return None
     d, heads, e = s.x.features, c.pick((2, 3)), c.pick((4, 2))
     lead = "bn"[: len(s.x.shape)]
-    text = f"torch.einsum('{lead}he,hed->{lead}d', F.relu(torch.einsum('{lead}d,dhe->{lead}he', x, m.w)), m.o)"
+    text = (
+        f"torch.einsum('{lead}he,hed->{lead}d', F.relu(torch.einsum('{lead}d,dhe->{lead}he', x, m.w)), m.o)"
+    )
     made = s.code(text, s.x.with_features(d), w=weight(d, heads, e), o=weight(heads, e, d))
     made.block.told(consumes={"w": (0,), "o": (0, 1)})
     return made

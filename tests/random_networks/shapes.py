@@ -153,7 +153,11 @@ def padded(c: Choices, s: Scope) -> Made | None:
         if mode == "reflect" and min(s.x.space) < 2:
             return None
         grown = [n + 2 for n in s.x.space]
-        return s.code(f"F.pad(x, {(1,) * 2 * rank}, mode='{mode}')", s.x.with_space(grown)) if prod(grown) < 150 else None
+        return (
+            s.code(f"F.pad(x, {(1,) * 2 * rank}, mode='{mode}')", s.x.with_space(grown))
+            if prod(grown) < 150
+            else None
+        )
     before, after = c.number(0, 2), c.number(1, 3)
     value = c.pick((0.0, 0.5))
     back = len(s.x.shape) - s.x.feature
@@ -197,7 +201,11 @@ def regrouped(c: Choices, s: Scope) -> Made | None:
         if kind == "heads":  # interleaves features and stays in place
             text = f"x.unflatten(-1, {two}).transpose(-1, -2).flatten(-2)"
             return s.code(text)
-        out = Spec("rows", (*shape[: axis - 1], *two, *shape[axis:]), (*fixed[: axis - 1], *[fixed[axis - 1]] * 2, *fixed[axis:]))
+        out = Spec(
+            "rows",
+            (*shape[: axis - 1], *two, *shape[axis:]),
+            (*fixed[: axis - 1], *[fixed[axis - 1]] * 2, *fixed[axis:]),
+        )
         sizes = ", ".join(["x.shape[0]", *map(str, out.shape)])
         return s.code(c.pick((f"x.unflatten({axis}, {two})", f"x.reshape({sizes})")), out)
     if rank < 2:
@@ -209,7 +217,11 @@ def regrouped(c: Choices, s: Scope) -> Made | None:
             (*fixed[: axis - 1], fixed[axis - 1] and fixed[axis], *fixed[axis + 1 :]),
         )  # fmt: skip
         sizes = ", ".join(["x.shape[0]", *map(str, out.shape)])
-        return s.code(c.pick((f"x.flatten({axis}, {axis + 1})", f"x.reshape({sizes})")), out) if max(out.shape) <= 150 else None
+        return (
+            s.code(c.pick((f"x.flatten({axis}, {axis + 1})", f"x.reshape({sizes})")), out)
+            if max(out.shape) <= 150
+            else None
+        )
     if kind == "permute":
         first = c.number(1, rank - 1)
         order = list(range(1, rank + 1))
@@ -256,7 +268,9 @@ def again(c: Choices, s: Scope) -> Made | None:
     if s.values[before.inputs[0]].fixed == s.x.fixed and before.block.tokens is None:
         return Made(before.block, (s.at,), before.outputs)
     before.block.told(blind=True)
-    return Made(before.block, (s.at,), tuple(replace(o, fixed=(False,) * len(o.shape)) for o in before.outputs))
+    return Made(
+        before.block, (s.at,), tuple(replace(o, fixed=(False,) * len(o.shape)) for o in before.outputs)
+    )
 
 
 MAKERS = {

@@ -27,7 +27,10 @@ def reduced(grown: Grown, outputs: Sequence[int] | None = None, skipped: Sequenc
         inputs = tuple(value[i] for i in m.inputs)
         if k in skipped:
             given = specs[inputs[0]]
-            if len(m.outputs) != 1 or (m.outputs[0].layout, m.outputs[0].shape) != (given.layout, given.shape):
+            if len(m.outputs) != 1 or (m.outputs[0].layout, m.outputs[0].shape) != (
+                given.layout,
+                given.shape,
+            ):
                 raise ValueError(f"block {k} changes the shape of its value")
             value[first] = inputs[0]
         else:
@@ -39,7 +42,7 @@ def reduced(grown: Grown, outputs: Sequence[int] | None = None, skipped: Sequenc
     wanted = [value[i] for i in (old.outputs if outputs is None else outputs)]
     kept, wanted = needed(old.inputs, made, wanted)
     named = old.named and len(wanted) > 1
-    return replace(grown, network=Network(old.inputs, kept, wanted, named).double().eval())
+    return replace(grown, network=Network(old.inputs, kept, wanted, named, old.fixed).double().eval())
 
 
 def shrink(grown: Grown, fails: Callable[[Grown], bool]) -> tuple[Grown, tuple[int, ...], tuple[int, ...]]:

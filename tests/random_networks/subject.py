@@ -15,6 +15,7 @@ from secateur.planning import Plan, plan_of
 from tests.random_networks.network import Grown, Network
 from tests.random_networks.oracle import plain_attention
 
+
 class Broken(AssertionError):
     """A property does not hold.
 
@@ -79,5 +80,3 @@ def random_plan(groups: Groups, rng: np.random.Generator, least: float = 0.3, mo
         count = round(rng.uniform(least, most) * group.units)
         dead.append(rng.permutation(group.atoms)[: min(max(count, 1), group.units - 1)])
     return plan_of(groups, np.concatenate(dead))
-
-

@@ -244,3 +244,34 @@ def test_zeros_as_example_inputs_do_not_make_the_check_vacuous() -> None:
         emitted.module.get_parameter("1.weight").mul_(1.5)
     with pytest.raises(NotVerified):
         verify(groups, emitted)
+
+
+class Centred(nn.Module):
+    """Features centred, then their mean taken again: zero, but for rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = x - x.mean(-1, keepdim=True)
+        return self.b(x - x.mean(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_rounding_leaves_of_a_difference_is_no_mistake(dtype: torch.dtype) -> None:
+    """It has no scale of its own that an error could be relative to; a mistake at the same place still shows."""
+    model = Centred().eval().to(dtype)
+    randomise(model)
+    groups = find_groups(trace(model, torch.randn(4, 8, dtype=dtype)))
+    assert verify(groups, emitted(groups)).max_relative_error < 1e-5
+    program = emitted(groups)
+    call = node(program, "aten::mean", 1)
+    call.target = torch.ops.aten.sum.dim_IntList
+    call.args = (
+        program.nodes[next(n for n in groups.graph.nodes if op_name(n) == "aten::linear")],
+        [-1],
+        True,
+    )
+    assert refused(groups, program, None) == call.name

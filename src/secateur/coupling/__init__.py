@@ -3,10 +3,11 @@
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
 from secateur.coupling.groups import Group, Groups, Lock, Member, find_groups, source_of
+from secateur.coupling.operators import Operator
 from secateur.coupling.rules import RULES, Rule
 from secateur.coupling.values import Arguments, Value, bind
 
 __all__ = [
     "RULES", "Arguments", "Axes", "Axis", "Coupling", "Facts", "Group", "Groups", "Lock", "Member", "Mixing",
-    "Rule", "Value", "bind", "couple", "find_groups", "source_of",
+    "Operator", "Rule", "Value", "bind", "couple", "find_groups", "source_of",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from torch import fx
 
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axis
+from secateur.coupling.operators import Operator
 from secateur.coupling.rules import Rule
 from secateur.coupling.values import Value
 from secateur.errors import UnknownName
@@ -117,12 +118,12 @@ class Groups:
         raise UnknownName(f"no group is called '{name}'; there are {len(self)}{first}")
 
 
-def find_groups(graph: Graph, rules: Mapping[str, Rule] | None = None) -> Groups:
+def find_groups(graph: Graph, rules: Mapping[str, Rule | Operator] | None = None) -> Groups:
     """Finds what can be removed from a traced model, and why the rest cannot.
 
     Args:
         graph: from :func:`secateur.trace`.
-        rules: rules for operators of the user's own, by name.
+        rules: rules for operators of the user's own, by name; an :class:`Operator` where arguments hold sizes.
     """
     coupling = couple(graph, rules)
     incidences = {
@@ -251,7 +252,7 @@ _REMEDIES = (
         "output of the model",
         "it is what the model returns; wrap the model so that the output is a smaller part",
     ),
-    ("no rule", "teach Secateur the operator: find_groups(graph, rules={...})"),
+    ("no rule", "teach Secateur the operator: find_groups(graph, rules={...}), see docs/own-operators.md"),
     (
         "axis of fixed size",
         "what it meets is fixed by the inputs; a fixed adapter in front would let it shrink",

@@ -3,11 +3,12 @@
 from secateur.surgery.cut import Cut, cut, cut_groups
 from secateur.surgery.emit import Emitted, emit
 from secateur.surgery.prune import Pruned, prune
+from secateur.surgery.rewrites import REWRITES, Call, Rewrite
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.store import load, save
 from secateur.surgery.verify import Verification, relative_error, verify
 
 __all__ = [
-    "Cut", "Emitted", "Pruned", "Sizes", "Verification", "cut", "cut_groups", "emit", "load", "prune",
-    "relative_error", "save", "verify",
+    "REWRITES", "Call", "Cut", "Emitted", "Pruned", "Rewrite", "Sizes", "Verification", "cut", "cut_groups", "emit",
+    "load", "prune", "relative_error", "save", "verify",
 ]  # fmt: skip
