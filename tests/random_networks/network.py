@@ -77,7 +77,8 @@ class Network(nn.Module):
         batch = 2 if self.fixed else batch
         g = torch.Generator().manual_seed(seed)
         return tuple(
-            torch.randint(0, VOCABULARY, (batch, *s.shape), generator=g)
+            # No word twice: two equal tokens would tie wherever the largest is chosen.
+            torch.rand(batch, VOCABULARY, generator=g).argsort(1)[:, : s.shape[0]]
             if s.layout == "ids"
             else torch.randn(batch, *s.shape, generator=g, dtype=torch.float64)
             for s in self.inputs

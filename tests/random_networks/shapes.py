@@ -15,7 +15,7 @@ ACTIVATIONS = (
     "F.relu(x)", "F.gelu(x)", "F.silu(x)", "x.tanh()", "x.sigmoid()", "F.hardswish(x)", "F.leaky_relu(x, 0.2)",
     "F.elu(x)", "F.softplus(x)", "x.clamp(-1, 1)", "F.relu6(x)", "x.abs()", "F.mish(x)", "x * x.sigmoid()",
     "torch.where(x > 0, x, 0.1 * x)", "F.relu(x.clone(), inplace=True)", "F.dropout(x, 0.3, m.training)",
-    "x.masked_fill(x < 0, 0.5)", "x.float().to(x.dtype).exp().clamp(max=3)", "x.cos()", "x / (1 + x.abs())",
+    "x.masked_fill(x < 0, 0.0)", "x.float().to(x.dtype).exp().clamp(max=3)", "x.cos()", "x / (1 + x.abs())",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def combine(c: Choices, s: Scope) -> Made | None:
         return None
     other = c.pick(fits)
     text = c.pick(
-        ("x + y", "x * y.sigmoid()", "torch.maximum(x, y)", "torch.where(x > y, x, y.tanh())", "x - 0.5 * y",
+        ("x + y", "x * y.sigmoid()", "torch.maximum(x, y)", "torch.where(x > y, x, y)", "x - 0.5 * y",
          "torch.lerp(x, y, 0.3)", "torch.addcmul(x, y.tanh(), x.sigmoid())")
     )  # fmt: skip
     held = tuple(a or b for a, b in zip(s.x.fixed, s.values[other].fixed, strict=True))

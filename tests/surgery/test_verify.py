@@ -275,3 +275,50 @@ def test_what_rounding_leaves_of_a_difference_is_no_mistake(dtype: torch.dtype) 
         True,
     )
     assert refused(groups, program, None) == call.name
+
+
+def tokens_alike(dtype: torch.dtype) -> Groups:
+    """The largest of forty tokens, of which there are two kinds, nearly alike among themselves."""
+
+    class Largest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(8, 12), nn.Linear(12, 1), nn.Linear(12, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x).tanh()
+            best = self.b(h)[..., 0].argmax(-1)
+            return self.c(h[torch.arange(h.shape[0]), best])
+
+    model = Largest().eval().to(dtype)
+    randomise(model)
+    x = torch.randn(4, 2, 8, dtype=dtype).repeat(1, 20, 1) + 1e-9 * torch.randn(4, 40, 8, dtype=dtype)
+    return find_groups(trace(model, x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tie_is_decided_alike_in_both(dtype: torch.dtype) -> None:
+    groups = tokens_alike(dtype)
+    assert verify(groups, emitted(groups)).max_relative_error < 1e-5
+    program = emitted(groups)
+    call = node(program, "aten::argmax")
+    call.target = torch.ops.aten.argmin.default
+    assert refused(groups, program, None) == call.name
+
+
+def test_nan_on_the_kept_positions_alone_is_refused() -> None:
+    """The deviation of one feature is not a number, though that of many is."""
+
+    class Deviation(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 6), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.b(x / (1 + x.std(-1, keepdim=True)))
+
+    groups = find_groups(trace(Deviation().eval(), torch.randn(3, 8)))
+    one = emit(groups, Sizes(groups.coupling, groups.coupling.alive(groups.groups[0].atoms[1:])))
+    with pytest.raises(NotVerified, match="NaN on the kept positions alone"):
+        verify(groups, one)

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from secateur.errors import CorruptFile, InputError, RequestError
 from secateur.files import whole_file
 from secateur.graph import decode, encode, fetch, trace
-from secateur.surgery.verify import relative_error
+from secateur.surgery.compare import relative_error
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
