@@ -118,7 +118,7 @@ def conditions(asked: argparse.Namespace, threads: int) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {"secateur": installed("secateur"), **{p: installed(p) for p in packages}},
-        "python": platform.pythoninstalled(),
+        "python": platform.python_version(),
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "threads": threads,
