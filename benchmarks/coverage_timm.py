@@ -1,7 +1,7 @@
 """timm's models for the coverage table: the two smallest of each of its modules, by parameters.
 
 Where these are networks that timm made for its tests, the two smallest others follow. Each stands with the size of the
-image it is given: the smallest that the architecture takes (96 at least), ``=SIZE`` where it is told so when it is built.
+image it is given: the smallest that the architecture takes (96 at least), ``=SIZE`` where the builder is told so.
 The list was made with timm 1.0.31 (its networks built on the meta device and counted) and is fixed.
 """
 

@@ -24,6 +24,7 @@ from secateur.graph.faithful import check_faithful
 from secateur.graph.modes import follow_modes
 from secateur.graph.normalise import drop_assertions, drop_dead, fold_parameters, inline_wrappers, op_name
 from secateur.graph.record import Graph, fetch
+from secateur.graph.unbacked import hint_sizes
 from secateur.task import Inputs
 
 Dynamic = Mapping[str | int, Sequence[int]]
@@ -77,6 +78,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     module.recompile()
     with _evaluating(model):
         check_faithful(model, module, small_args, small_kwargs)
+    hint_sizes(module, small_args, small_kwargs)
     return Graph(
         module=module,
         args=small_args,

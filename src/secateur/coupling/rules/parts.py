@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from secateur.coupling.facts import Axes, Axis, Facts
 from secateur.coupling.values import Arguments, Value
@@ -67,22 +68,35 @@ def embedding(f: Facts, a: Arguments) -> Axes:
 
 def index(f: Facts, a: Arguments) -> Axes:
     """Advanced indexing: indexed axes are pinned and replaced by the indices' axes; the others stay."""
-    taken = [i for i, v in enumerate(a.indices) if v is not None]
+    return looked_up(f, a, a.shape)
+
+
+def looked_up(f: Facts, a: Arguments, shape: tuple[int, ...] | None = None) -> Axes:
+    """Axes of ``self[indices]``, of shape ``shape``; where that is not known, without those of the indices.
+
+    A mask takes as many axes as it has, and gives one. What is looked up stands where the indexed axes were, or in
+    front if these were not neighbours.
+    """
+    taken, dim = list[int](), 0
+    for value, node in zip(a.indices, a.given["indices"], strict=True):
+        if value is None:
+            dim += 1
+            continue
+        mask = node.meta["val"].dtype in (torch.bool, torch.uint8)
+        width = len(value) if mask else 1
+        taken += range(dim, dim + width)
+        dim += width
+        for axis in value.axes:
+            f.pin(axis, "it holds indices")
     for i in taken:
         f.pin(a.self[i], "its positions are looked up by index")
-    adjacent = taken == list(range(taken[0], taken[-1] + 1))
-    masks = any(str(v.node.meta["val"].dtype) == "torch.bool" for v in a.indices if v is not None)
-    if masks or not adjacent:
-        for axis in a.self.axes:
-            f.pin(axis, "its positions are looked up by index")
-        return tuple(f.pinned(n) for n in a.shape)
-    tail = [axis for i, axis in enumerate(a.self.axes) if i > taken[-1]]
-    middle = len(a.shape) - taken[0] - len(tail)
-    for i in taken:
-        for axis in a.indices[i].axes:
-            f.pin(axis, "it holds indices")
-    inner = tuple(f.pinned(n) for n in a.shape[taken[0] : taken[0] + middle])
-    return (*a.self.axes[: taken[0]], *inner, *tail)
+    neighbours = taken == list(range(taken[0], taken[-1] + 1))
+    first = taken[0] if neighbours else 0
+    left = [axis for i, axis in enumerate(a.self.axes) if i not in taken]
+    if shape is None:
+        return tuple(left)
+    inner = shape[first : first + len(shape) - len(left)]
+    return (*left[:first], *(f.pinned(n) for n in inner), *left[first:])
 
 
 def index_select(f: Facts, a: Arguments) -> Axes:
