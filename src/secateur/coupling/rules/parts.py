@@ -68,22 +68,25 @@ def embedding(f: Facts, a: Arguments) -> Axes:
 
 def index(f: Facts, a: Arguments) -> Axes:
     """Advanced indexing: indexed axes are pinned and replaced by the indices' axes; the others stay."""
-    return looked_up(f, a, a.shape)
+    before, rank, after = looked_up(f, a)
+    inner = a.shape[len(before) : len(before) + rank]
+    return (*before, *(f.pinned(n) for n in inner), *after)
 
 
-def looked_up(f: Facts, a: Arguments, shape: tuple[int, ...] | None = None) -> Axes:
-    """Axes of ``self[indices]``, of shape ``shape``; where that is not known, without those of the indices.
+def looked_up(f: Facts, a: Arguments) -> tuple[Axes, int, Axes]:
+    """What ``self[indices]`` is made of: axes left in front, how many axes the indices give, axes left behind.
 
     A mask takes as many axes as it has, and gives one. What is looked up stands where the indexed axes were, or in
-    front if these were not neighbours.
+    front of all if these were not neighbours.
     """
-    taken, dim = list[int](), 0
+    taken, dim, rank = list[int](), 0, 0
     for value, node in zip(a.indices, a.given["indices"], strict=True):
         if value is None:
             dim += 1
             continue
         mask = node.meta["val"].dtype in (torch.bool, torch.uint8)
         width = len(value) if mask else 1
+        rank = max(rank, 1 if mask else len(value))
         taken += range(dim, dim + width)
         dim += width
         for axis in value.axes:
@@ -92,11 +95,8 @@ def looked_up(f: Facts, a: Arguments, shape: tuple[int, ...] | None = None) -> A
         f.pin(a.self[i], "its positions are looked up by index")
     neighbours = taken == list(range(taken[0], taken[-1] + 1))
     first = taken[0] if neighbours else 0
-    left = [axis for i, axis in enumerate(a.self.axes) if i not in taken]
-    if shape is None:
-        return tuple(left)
-    inner = shape[first : first + len(shape) - len(left)]
-    return (*left[:first], *(f.pinned(n) for n in inner), *left[first:])
+    left = tuple(axis for i, axis in enumerate(a.self.axes) if i not in taken)
+    return left[:first], rank, left[first:]
 
 
 def index_select(f: Facts, a: Arguments) -> Axes:

@@ -67,7 +67,7 @@ TABLE = {
             "aten::hardswish", "aten::hardswish_", "aten::hardtanh", "aten::hardtanh_", "aten::hardsigmoid",
             "aten::hardsigmoid_", "aten::relu", "aten::relu_", "aten::relu6", "aten::relu6_", "aten::silu_",
             "aten::leaky_relu_", "aten::selu", "aten::selu_", "aten::celu", "aten::elu_", "aten::mish_",
-            "aten::masked_fill", "aten::where", "aten::addcmul", "aten::addcdiv", "aten::lerp", "aten::rsub",
+            "aten::masked_fill", "aten::addcmul", "aten::addcdiv", "aten::lerp", "aten::rsub",
             "aten::clamp", "aten::clamp_", "aten::clamp_min", "aten::clamp_max", "aten::clip", "aten::square",
             "aten::log_sigmoid", "aten::softplus", "aten::threshold", "aten::threshold_", "aten::rrelu",
             "aten::logical_and", "aten::logical_or", "aten::logical_not", "aten::bitwise_not", "aten::subtract",

@@ -137,6 +137,14 @@ def stack(f: Facts, a: Arguments) -> Axes:
     return (*shared[:dim], f.pinned(len(values)), *shared[dim:])
 
 
+def meshgrid(f: Facts, a: Arguments) -> list[Axes]:
+    """Vectors spread over each other: every output has the axes of all of them."""
+    axes = [v.axes[0] if len(v) else f.pinned(1) for _, v in a.operands()]
+    if a.get("indexing") == "xy" and len(axes) > 1:
+        axes[:2] = axes[1::-1]
+    return [tuple(axes)] * len(axes)
+
+
 def flip(f: Facts, a: Arguments) -> Axes:
     """Reverses axes."""
     dims = {d % len(a.self) for d in _list(a.get("dims", a.get("dim")))}
@@ -210,6 +218,7 @@ TABLE = {
     "aten::repeat_interleave": repeat_interleave,
     **dict.fromkeys(("aten::cat", "aten::concat", "aten::concatenate"), concatenate),
     "aten::stack": stack,
+    "aten::meshgrid": meshgrid,
     **dict.fromkeys(("aten::flip", "aten::fliplr"), flip),
     "aten::roll": roll,
     "aten::pixel_shuffle": pixel_shuffle,
