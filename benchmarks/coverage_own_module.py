@@ -40,8 +40,8 @@ def own_module_error(model: nn.Module, groups: Groups, dead: np.ndarray) -> dict
         dead: int64 ``[atoms]``: what a plan removes.
 
     Returns:
-        ``{"units": how many, "share": of those removed, "error": largest relative error of an output}``, or
-        ``{"none": why it could not be done}``.
+        ``{"units": how many, "share": of those removed, "error": largest relative error of an output, "effect": how
+        far the cut moves the outputs}``, or ``{"none": why it could not be done}``.
     """
     if groups.graph.parameters > MOST_PARAMETERS:
         return {"none": f"more than {MOST_PARAMETERS:,} parameters"}
@@ -53,21 +53,21 @@ def own_module_error(model: nn.Module, groups: Groups, dead: np.ndarray) -> dict
     with in_double(), torch.no_grad():
         try:
             cut = emit(groups, sizes).module.double()
-            theirs = copy.deepcopy(model).double().eval()
+            dense, theirs = (copy.deepcopy(model).double().eval() for _ in range(2))
             for (name, axis), labels in columns.items():
                 gone = torch.from_numpy(np.nonzero(~sizes.mask(labels))[0])
                 fetch(theirs, name).index_fill_(axis, gone, 0.0)
             args, kwargs = pytree.tree_map(_double, (groups.graph.args, dict(groups.graph.kwargs)))
-            expected, found = (_tensors(m, args, kwargs) for m in (theirs, cut))
+            before, expected, found = (_tensors(m, args, kwargs) for m in (dense, theirs, cut))
         except (RuntimeError, TypeError, ValueError) as error:
             return {
                 "none": f"in double precision: {(str(error).strip().splitlines() or ['no message'])[0][:160]}"
             }
-    errors = [relative_error(f, e) for f, e in zip(found, expected, strict=True)]
     return {
         "units": len(open_units),
         "share": len(open_units) / max(len(dead), 1),
-        "error": max(errors, default=0.0),
+        "error": max(map(relative_error, found, expected), default=0.0),
+        "effect": max(map(relative_error, before, expected), default=0.0),
     }
 
 

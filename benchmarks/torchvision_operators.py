@@ -71,9 +71,7 @@ def roi_align(
 ) -> Tensor:
     """``input [B, C, H, W]`` pooled over ``rois [K, 5]``, as torchvision's own Python version does it."""
     plain = sys.modules["torchvision.ops.roi_align"]._roi_align.__wrapped__
-    pooled: Tensor = plain(
-        input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned
-    )
+    pooled: Tensor = plain(input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned)
     return pooled
 
 

@@ -50,6 +50,8 @@ def index_write(f: Facts, a: Arguments) -> Axes:
     """``index_add``, ``index_copy``, ``index_fill``: slices of one axis, at a vector of indices."""
     dim, source = a.dim(a.self), a.get("source")
     f.pin(a.self[dim], _WRITTEN)
+    for axis in a.index.axes:
+        f.pin(axis, _INDICES)
     if source is not None:
         for i, axis in enumerate(source.axes):
             f.pin(axis, _WRITTEN) if i == dim else f.same(a.self[i], axis)

@@ -103,6 +103,8 @@ def index_select(f: Facts, a: Arguments) -> Axes:
     """Positions of one axis by a vector of indices."""
     dim = a.dim(a.self)
     f.pin(a.self[dim], "its positions are looked up by index")
+    for axis in a.index.axes:
+        f.pin(axis, "it holds indices")
     return replaced(a.self, dim, f.pinned(a.shape[dim]))
 
 
