@@ -27,6 +27,7 @@ from coverage_own_module import own_module_error  # noqa: E402
 from measured import heaviest, held, peak, size, write_record  # noqa: E402
 from torch import Tensor, fx, nn  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
+from zoo_models import settle_statistics  # noqa: E402
 
 from secateur.coupling import Groups, find_groups  # noqa: E402
 from secateur.errors import NotExportable  # noqa: E402
@@ -44,8 +45,9 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     """Builds, traces, cuts and checks one model; what is known when something fails stays in the record."""
     model, inputs = source.build(name)
     record["dense"], record["built_bytes"] = size(model), peak()
-    started = time.perf_counter()
     args, kwargs = split_inputs(inputs)
+    settle_statistics(model, args, kwargs)
+    started = time.perf_counter()
     with torch.no_grad():
         expected = _shapes(model(*args, **kwargs))
     record["seconds_forward"], record["forward_bytes"] = time.perf_counter() - started, peak()

@@ -142,7 +142,8 @@ def _slice(call: Call) -> None:
     given = bind(call.old)
     first, last = (None if v is None else hint(_number(v)) for v in (given["start"], given["end"]))
     start, stop, step = slice(first, last, hint(given["step"])).indices(len(axis))
-    if step > 1:  # a split with its phase pinned: the phase stays
+    # All of an axis, however long the batch makes it; or a split with its phase pinned, where the phase stays.
+    if step > 1 or (start == 0 and stop == len(axis)):
         call.set(start=start, end=2**63 - 1)
         return
     begin = call.sizes.before(axis, start)
@@ -155,7 +156,9 @@ def _narrow(call: Call) -> None:
     if call.sizes.whole(axis):
         return
     start, length = hint(_number(given["start"])), hint(_number(given["length"]))
-    call.set(start=call.sizes.before(axis, start), length=call.sizes.of(axis[start : start + length]))
+    kept = call.sizes.of(axis[start : start + length])
+    whole = length == len(axis)
+    call.set(start=call.sizes.before(axis, start), length=call.size(bind(call.new)["length"], axis) if whole else kept)
 
 
 def _select(call: Call) -> None:
