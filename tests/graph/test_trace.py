@@ -79,7 +79,7 @@ def test_weights_computed_from_weights_are_folded() -> None:
     groups = ready("folded")[1]
     names = groups.graph.state_names()
     assert groups.graph.folded["conv2.weight"] == ("conv2.weight",)
-    assert set(groups.graph.folded["conv3.parametrizations.weight.original1"]) == {
+    assert set(groups.graph.folded["conv3.weight"]) == {
         "conv3.parametrizations.weight.original0", "conv3.parametrizations.weight.original1",
     }  # fmt: skip
     assert "conv3.parametrizations.weight.original0" not in names

@@ -126,8 +126,8 @@ CASES = (
         "folded", Folded, images(),
         {
             "conv1.weight:0": "4 | conv1.weight:0 conv1.bias:0 conv2.weight:1",
-            "conv2.bias:0": "8 | conv2.weight:0 conv2.bias:0 conv3.parametrizations.weight.original1:1",
-            "conv3.bias:0": "6 | conv3.parametrizations.weight.original1:0 conv3.bias:0 fc.weight:1",
+            "conv2.bias:0": "8 | conv2.weight:0 conv2.bias:0 conv3.weight:1",
+            "conv3.bias:0": "6 | conv3.weight:0 conv3.bias:0 fc.weight:1",
         },
         # The magnitudes of weight norm are part of the folded weight.
         params=3 * 4 + 4 + 4 * 8 * 9 + 8 + 8 * 6 * 9 + 6 + 6 * 5 + 5,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from secateur.errors import InputError, NotExportable, NotFinite
 from secateur.graph.faithful import check_faithful
+from secateur.graph.fold import fold_parameters
 from secateur.graph.modes import follow_modes
-from secateur.graph.normalise import drop_assertions, drop_dead, fold_parameters, inline_wrappers, op_name
+from secateur.graph.normalise import drop_assertions, drop_dead, inline_wrappers, op_name
 from secateur.graph.record import Graph, fetch
 from secateur.graph.unbacked import hint_sizes
 from secateur.task import Inputs
@@ -158,17 +161,24 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     attributes = [(m, dict(m.__dict__)) for m in model.modules()]
     caches = [(v, v.copy()) for _, held in attributes for v in held.values() if type(v) in (dict, list)]
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the projections
+    detect, transformer._detect_is_causal_mask = transformer._detect_is_causal_mask, _not_looked_at
     model.eval()
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        transformer._detect_is_causal_mask = detect
         for module, before in attributes:
             module.__dict__.clear()
             module.__dict__.update(before)
         for cache, content in caches:
             cache.clear()
             cache.update(content) if isinstance(cache, dict) else cache.extend(content)
+
+
+def _not_looked_at(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """In place of torch's look at a mask's values, which could only replace the mask by a flag of the same effect."""
+    return is_causal is True
 
 
 def _export(model: nn.Module, args: Any, kwargs: Any, shapes: Any) -> torch.export.ExportedProgram:
@@ -201,8 +211,8 @@ def _words(error: BaseException) -> str:
 
 def _user_line(error: BaseException) -> str:
     """The innermost line of the traceback that is not torch's own, as ``file:line 'code'``."""
-    torch_home = str(Path(torch.__file__).parent)
-    ours = str(Path(__file__).parent)
+    torch_home = str(Path(torch.__file__).parent) + os.sep
+    ours = str(Path(__file__).parent) + os.sep
     frames = [
         f
         for f in traceback.extract_tb(error.__traceback__)

@@ -141,7 +141,8 @@ class _Lockstep:
         if self.dtype is not None:
             args, kwargs = fx.node.map_aggregate((args, kwargs), self._promote_dtype)
         assert callable(node.target)
-        return node.target(*args, **kwargs)
+        result = node.target(*args, **kwargs)
+        return fx.node.map_aggregate(result, self._promote) if self.dtype is not None else result
 
     def _promote_dtype(self, value: Any) -> Any:
         if value in (torch.float32, torch.float16, torch.bfloat16):
