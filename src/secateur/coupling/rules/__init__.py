@@ -15,6 +15,7 @@ from secateur.coupling.rules import (
     norms,
     parts,
     pointwise,
+    recurrent,
     shapes,
     spatial,
     vision,
@@ -23,7 +24,7 @@ from secateur.coupling.values import Arguments
 
 Rule = Callable[[Facts, Arguments], Axes | list[Axes]]
 
-_SUBJECTS = (pointwise, contractions, norms, shapes, parts, indices, spatial, creation, vision)
+_SUBJECTS = (pointwise, contractions, norms, shapes, parts, indices, spatial, creation, recurrent, vision)
 
 RULES: Mapping[str, Rule] = {name: rule for subject in _SUBJECTS for name, rule in subject.TABLE.items()}
 
