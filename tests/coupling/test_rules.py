@@ -110,11 +110,6 @@ CASES = (
          {"a.weight:0": "2 | a.weight:0*4 c.weight:1*4", "a.weight:0#2": "4 | a.weight:0*2 c.weight:1*2"},
          lambda: {"a": nn.Conv2d(3, 8, 1, bias=False), "c": nn.Conv2d(8, 2, 1, bias=False)},
          (2, 3, 4, 4)),
-    Rule("a recurrent network locks itself alone", lambda m, x: m.b(m.a(m.r(x)[0][:, -1])),
-         {"a.weight:0": "12 | a.weight:0 b.weight:1"},
-         lambda: {"r": nn.GRU(16, 6, batch_first=True), "a": nn.Linear(6, 12, bias=False),
-                  "b": nn.Linear(12, 5, bias=False)},
-         (2, 3, 16)),
 )  # fmt: skip
 
 
