@@ -146,11 +146,18 @@ def parse_einsum(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 def attention(f: Facts, a: Arguments) -> Axes:
     """Scaled dot product: ``query [..., H, L, E]``, ``key [..., H, S, E]``, ``value [..., H, S, V]``.
 
-    With ``enable_gqa`` the query's heads are the key's heads, each repeated.
+    With ``enable_gqa`` the query's heads are the key's heads, each repeated. With ``is_causal`` the mask compares
+    positions of queries with those of keys: they stay as they are, or go together.
     """
     q, k, v = a.query, a.key, a.value
     f.contract("query", len(q) - 1, q[-1], k[-1])
     keys = f.same(k[-2], v[-2])
+    if a.get("is_causal"):
+        if len(q[-2]) == len(keys):
+            keys = f.same(q[-2], keys)
+        else:
+            for positions in (q[-2], keys):
+                f.pin(positions, "causal attention compares its positions with those of another axis")
     lead_q, lead_k, lead_v = (list(x.axes[:-2]) for x in (q, k, v))
     if a.get("enable_gqa") and lead_q and len(q[-3]) != len(k[-3]):
         heads = f.same(k[-3], v[-3])
