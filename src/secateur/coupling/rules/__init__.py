@@ -11,10 +11,12 @@ from secateur.coupling.facts import Axes, Facts
 from secateur.coupling.rules import (
     contractions,
     creation,
+    fourier,
     indices,
     norms,
     parts,
     pointwise,
+    products,
     recurrent,
     shapes,
     spatial,
@@ -24,7 +26,20 @@ from secateur.coupling.values import Arguments
 
 Rule = Callable[[Facts, Arguments], Axes | list[Axes]]
 
-_SUBJECTS = (pointwise, contractions, norms, shapes, parts, indices, spatial, creation, recurrent, vision)
+_SUBJECTS = (
+    pointwise,
+    contractions,
+    products,
+    norms,
+    shapes,
+    parts,
+    indices,
+    spatial,
+    creation,
+    recurrent,
+    fourier,
+    vision,
+)
 
 RULES: Mapping[str, Rule] = {name: rule for subject in _SUBJECTS for name, rule in subject.TABLE.items()}
 

@@ -24,5 +24,6 @@ TABLE = {
          "aten::new_full", "aten::new_empty", "aten::rand", "aten::randn"),
         filled,
     ),
-    **dict.fromkeys(("aten::arange", "aten::linspace", "aten::eye", "aten::scalar_tensor"), ordered),
+    **dict.fromkeys(("aten::arange", "aten::linspace", "aten::logspace", "aten::eye", "aten::scalar_tensor",
+         "aten::tril_indices", "aten::triu_indices", "aten::hann_window", "aten::hamming_window"), ordered),
 }  # fmt: skip

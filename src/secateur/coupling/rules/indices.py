@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secateur.coupling.facts import Axes, Axis, Facts
-from secateur.coupling.rules.parts import looked_up
+from secateur.coupling.rules.parts import gather, looked_up
 from secateur.coupling.rules.pointwise import pointwise
 from secateur.coupling.values import Arguments, Value
 
@@ -71,6 +71,30 @@ def scatter(f: Facts, a: Arguments) -> Axes:
     return a.self.axes
 
 
+def take_along(f: Facts, a: Arguments) -> Axes | list[Axes]:
+    """``gather`` with broadcasting; without an axis, a look-up in all of it."""
+    same = a.get("dim") is not None and len(a.self) == len(a.indices)
+    return gather(f, a, a.indices) if same and 1 not in a.indices.shape else positions(f, a)
+
+
+def categories(f: Facts, a: Arguments) -> Axes:
+    """Class indices as vectors with a one."""
+    return (*a.self.axes, f.pinned(a.shape[-1]))
+
+
+def sought(f: Facts, a: Arguments) -> Axes | list[Axes]:
+    """Every value looked for by itself, in a sorted vector or a set."""
+    value, where = next(
+        (a.get(v), a.get(w))
+        for v, w in (("elements", "test_elements"), ("self", "boundaries"), ("self", "sorted_sequence"))
+        if w in a.values
+    )
+    if not isinstance(value, Value) or not isinstance(where, Value) or len(where) != 1:
+        return positions(f, a)
+    f.pin(where[0], "values are looked for in it")
+    return value.axes
+
+
 TABLE = {
     "aten::where": where,
     **dict.fromkeys(
@@ -78,6 +102,10 @@ TABLE = {
          "aten::unique_dim", "aten::_unique2", "aten::bincount", "aten::histc"),
         positions,
     ),
+    "aten::take": positions,
+    "aten::take_along_dim": take_along,
+    "aten::one_hot": categories,
+    **dict.fromkeys(("aten::isin", "aten::bucketize", "aten::searchsorted"), sought),
     **dict.fromkeys(("aten::index_put", "aten::index_put_", "aten::_unsafe_index_put"), index_put),
     **dict.fromkeys(
         ("aten::index_add", "aten::index_add_", "aten::index_copy", "aten::index_copy_", "aten::index_fill",

@@ -74,9 +74,10 @@ def reduction(f: Facts, a: Arguments) -> list[Axes]:
 
 
 def _gives_positions(a: Arguments) -> bool:
-    """``argmax``, and ``max`` or ``median`` along an axis, whose second output holds indices."""
-    return op_name(a.node).endswith(("argmax", "argmin")) or (
-        len(a.outputs) == 2 and op_name(a.node).endswith(("::max", "::min", "::median"))
+    """``argmax``, and ``max``, ``median`` or ``mode`` along an axis, whose second output holds indices."""
+    name = op_name(a.node).removeprefix("aten::")
+    return name in ("argmax", "argmin") or (
+        len(a.outputs) == 2 and name in ("max", "min", "median", "nanmedian", "mode", "kthvalue")
     )
 
 
@@ -121,8 +122,10 @@ TABLE = {
             "aten::mean", "aten::amax", "aten::amin", "aten::aminmax", "aten::max", "aten::min", "aten::argmax",
             "aten::argmin", "aten::var", "aten::std", "aten::var_mean", "aten::std_mean", "aten::logsumexp",
             "aten::prod", "aten::any", "aten::all", "aten::median", "aten::linalg_vector_norm", "aten::norm",
+            "aten::linalg_norm", "aten::linalg_matrix_norm", "aten::nanmean", "aten::nanmedian", "aten::mode",
+            "aten::kthvalue",
         ),
         reduction,
     ),
-    "aten::sum": summation,
+    **dict.fromkeys(("aten::sum", "aten::nansum", "aten::count_nonzero"), summation),
 }  # fmt: skip

@@ -108,10 +108,25 @@ def index_select(f: Facts, a: Arguments) -> Axes:
     return replaced(a.self, dim, f.pinned(a.shape[dim]))
 
 
-def gather(f: Facts, a: Arguments) -> Axes:
+def bag(f: Facts, a: Arguments) -> list[Axes]:
+    """Sums, means or maxima of rows of ``weight [V, E]``; further outputs count rows."""
+    f.pin(a.weight[0], "its positions are looked up by index")
+    for name in ("indices", "offsets", "per_sample_weights"):
+        for axis in a.get(name).axes if a.get(name) is not None else ():
+            f.pin(axis, "it holds indices")
+    first, *others = a.outputs
+    maxima = (a.weight[1],) if a.get("mode") == 2 else ()
+    return [
+        (f.pinned(first[0]), a.weight[1]),
+        *((*(f.pinned(n) for n in shape[: len(shape) - len(maxima)]), *maxima) if len(shape) == 2 else
+          tuple(f.pinned(n) for n in shape) for shape in others),
+    ]  # fmt: skip
+
+
+def gather(f: Facts, a: Arguments, index: Value | None = None) -> Axes:
     """Look-up along one axis; the other axes meet those of the index where their sizes agree."""
     dim, out = a.dim(a.self), []
-    for i, (axis, other) in enumerate(zip(a.self.axes, a.index.axes, strict=True)):
+    for i, (axis, other) in enumerate(zip(a.self.axes, (index or a.index).axes, strict=True)):
         if i == dim or len(axis) != len(other):
             f.pin(axis, "its positions are looked up by index")
             f.pin(other, "it holds indices")
@@ -159,9 +174,10 @@ TABLE = {
     ),
     "aten::unbind": unbind,
     "aten::embedding": embedding,
+    "aten::embedding_bag": bag,
     "aten::index": index,
     "aten::index_select": index_select,
     "aten::gather": gather,
-    **dict.fromkeys(("aten::topk", "aten::sort"), top),
+    **dict.fromkeys(("aten::topk", "aten::sort", "aten::argsort", "aten::cummax", "aten::cummin"), top),
     **dict.fromkeys(("aten::pad", "aten::constant_pad_nd"), pad),
 }  # fmt: skip

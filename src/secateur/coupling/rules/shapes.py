@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from secateur.coupling.facts import Axes, Axis, Facts
-from secateur.coupling.values import Arguments, Value
+from secateur.coupling.values import Arguments, Value, op_name
 
 
 def reshape(f: Facts, a: Arguments) -> Axes:
@@ -116,7 +116,11 @@ def repeat_interleave(f: Facts, a: Arguments) -> Axes:
 def concatenate(f: Facts, a: Arguments) -> Axes:
     """Joins along one axis; the others are shared."""
     values: list[Value] = [v for _, v in a.operands() if v.shape != (0,)]
-    dim = int(a.get("dim", 0)) % len(values[0])
+    return join(f, values, int(a.get("dim", 0)) % len(values[0]))
+
+
+def join(f: Facts, values: list[Value], dim: int) -> Axes:
+    """The axes of values joined along ``dim``."""
     out = []
     for i in range(len(values[0])):
         parts = [v[i] for v in values]
@@ -127,6 +131,19 @@ def concatenate(f: Facts, a: Arguments) -> Axes:
         else:
             out.append(np.concatenate(parts))
     return tuple(out)
+
+
+_JOINS = {"hstack": (1, 1), "vstack": (2, 0), "row_stack": (2, 0), "dstack": (3, 2), "column_stack": (2, 1)}
+"""Least rank that is joined as it is, and the axis it is joined along."""
+
+
+def joined(f: Facts, a: Arguments) -> Axes | list[Axes]:
+    """``hstack`` and its kin; operands of lower rank are reshaped first, which is left alone."""
+    rank, dim = _JOINS[op_name(a.node).removeprefix("aten::")]
+    values: list[Value] = [v for _, v in a.operands()]
+    if any(len(v) < rank for v in values):
+        return lock(f, a)
+    return join(f, values, min(dim, len(values[0]) - 1))
 
 
 def stack(f: Facts, a: Arguments) -> Axes:
@@ -149,6 +166,21 @@ def flip(f: Facts, a: Arguments) -> Axes:
     """Reverses axes."""
     dims = {d % len(a.self) for d in _list(a.get("dims", a.get("dim")))}
     return tuple(axis[::-1].copy() if i in dims else axis for i, axis in enumerate(a.self.axes))
+
+
+def diagonal(f: Facts, a: Arguments) -> Axes:
+    """The diagonal of two axes, as a last axis."""
+    dims = {int(a.dim1) % len(a.self), int(a.dim2) % len(a.self)}
+    for i in dims:
+        f.pin(a.self[i], "the operator takes a diagonal of it")
+    return (*(axis for i, axis in enumerate(a.self.axes) if i not in dims), f.pinned(a.shape[-1]))
+
+
+def triangle(f: Facts, a: Arguments) -> Axes:
+    """``[..., rows, columns]`` with one side of the diagonal set to zero."""
+    for axis in a.self.axes[-2:]:
+        f.pin(axis, "the operator compares its positions with another axis's")
+    return a.self.axes
 
 
 def roll(f: Facts, a: Arguments) -> Axes:
@@ -198,7 +230,8 @@ TABLE = {
     **dict.fromkeys(
         (
             "aten::view", "aten::reshape", "aten::_unsafe_view", "aten::flatten", "aten::unflatten",
-            "aten::reshape_as", "aten::view_as",
+            "aten::reshape_as", "aten::view_as", "aten::ravel", "aten::atleast_1d", "aten::atleast_2d",
+            "aten::atleast_3d",
         ),
         reshape,
     ),
@@ -219,7 +252,10 @@ TABLE = {
     **dict.fromkeys(("aten::cat", "aten::concat", "aten::concatenate"), concatenate),
     "aten::stack": stack,
     "aten::meshgrid": meshgrid,
-    **dict.fromkeys(("aten::flip", "aten::fliplr"), flip),
+    **dict.fromkeys(tuple(f"aten::{name}" for name in _JOINS), joined),
+    "aten::flip": flip,
+    "aten::diagonal": diagonal,
+    **dict.fromkeys(("aten::triu", "aten::tril", "aten::triu_", "aten::tril_"), triangle),
     "aten::roll": roll,
     "aten::pixel_shuffle": pixel_shuffle,
     "aten::pixel_unshuffle": pixel_unshuffle,

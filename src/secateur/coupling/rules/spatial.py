@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from secateur.coupling.facts import Axes, Facts
-from secateur.coupling.values import Arguments, Value
+from secateur.coupling.values import Arguments, Value, op_name
 
 _WINDOW = "a window slides over it"
 
@@ -33,6 +33,23 @@ def pool2d(f: Facts, a: Arguments) -> list[Axes]:
 def pool3d(f: Facts, a: Arguments) -> list[Axes]:
     """``[..., C, D, H, W]``."""
     return _pool(f, a, 3)
+
+
+def unpool(f: Facts, a: Arguments) -> Axes:
+    """Values put back at the places in the image that ``indices``, of the same shape, hold."""
+    rank = 3 if op_name(a.node).endswith("3d") else 2
+    first = len(a.self) - rank
+    for value in (a.self, a.indices):
+        _space(f, value, first)
+    lead = (f.same(x, y) for x, y in zip(a.self.axes[:first], a.indices.axes[:first], strict=True))
+    return (*lead, *(f.pinned(n) for n in a.shape[first:]))
+
+
+def affine_grid(f: Facts, a: Arguments) -> Axes:
+    """Coordinates from matrices ``theta``."""
+    for axis in a.theta.axes:
+        f.pin(axis, "it holds coordinates")
+    return tuple(f.pinned(n) for n in a.shape)
 
 
 def grid_sample(f: Facts, a: Arguments) -> Axes:
@@ -74,21 +91,25 @@ def unfold(f: Facts, a: Arguments) -> Axes:
 TABLE = {
     **dict.fromkeys(
         ("aten::max_pool1d", "aten::avg_pool1d", "aten::adaptive_avg_pool1d", "aten::adaptive_max_pool1d",
-         "aten::upsample_linear1d", "aten::upsample_nearest1d", "aten::max_pool1d_with_indices"),
+         "aten::upsample_linear1d", "aten::upsample_nearest1d", "aten::max_pool1d_with_indices",
+         "aten::_upsample_nearest_exact1d", "aten::reflection_pad1d", "aten::replication_pad1d"),
         pool1d,
     ),
     **dict.fromkeys(
         ("aten::max_pool2d", "aten::avg_pool2d", "aten::adaptive_avg_pool2d", "aten::adaptive_max_pool2d",
          "aten::max_pool2d_with_indices", "aten::upsample_nearest2d", "aten::upsample_bilinear2d",
          "aten::upsample_bicubic2d", "aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa",
-         "aten::reflection_pad2d", "aten::replication_pad2d"),
+         "aten::reflection_pad2d", "aten::replication_pad2d", "aten::_upsample_nearest_exact2d"),
         pool2d,
     ),
     **dict.fromkeys(
         ("aten::max_pool3d", "aten::avg_pool3d", "aten::adaptive_avg_pool3d", "aten::upsample_trilinear3d",
-         "aten::upsample_nearest3d"),
+         "aten::upsample_nearest3d", "aten::adaptive_max_pool3d", "aten::max_pool3d_with_indices",
+         "aten::_upsample_nearest_exact3d", "aten::reflection_pad3d", "aten::replication_pad3d"),
         pool3d,
     ),
+    **dict.fromkeys(("aten::max_unpool2d", "aten::max_unpool3d"), unpool),
+    "aten::affine_grid_generator": affine_grid,
     "aten::grid_sampler": grid_sample,
     "aten::im2col": im2col,
     "aten::col2im": col2im,
