@@ -23,6 +23,18 @@ CASES = (
     Rule("causal attention between other lengths locks them", causal,
          {"q.weight:1": "12 | a.weight:0 q.weight:1 k.weight:1"},
          linear(("q", 12, 6), ("k", 12, 7), ("v", 4, 7), ("a", 16, 12), ("c", 6, 5))),
+    # Channels that neighbours gate: 12 of them, read by a gate of one filter and by the next layer.
+    Rule("one filter over channels", lambda m, x: m.b((h := m.a(x)) * m.gate(h.mean(2).unsqueeze(1)).sigmoid().mT),
+         {"a.weight:0": "12 | a.weight:0 b.weight:1"},
+         lambda: {"a": nn.Conv1d(4, 12, 1, bias=False), "gate": nn.Conv1d(1, 1, 3, padding=1, bias=False),
+                  "b": nn.Conv1d(12, 5, 1, bias=False)},
+         (2, 4, 7), restricted=True),
+    Rule("several filters over channels lock them",
+         lambda m, x: m.b((h := m.a(x)) * m.gate(h.mean(2).unsqueeze(1)).sum(1).unsqueeze(2)),
+         {"gate.weight:0": "3 | gate.weight:0"},
+         lambda: {"a": nn.Conv1d(4, 12, 1, bias=False), "gate": nn.Conv1d(1, 3, 3, padding=1, bias=False),
+                  "b": nn.Conv1d(12, 5, 1, bias=False)},
+         (2, 4, 7)),
 )  # fmt: skip
 
 

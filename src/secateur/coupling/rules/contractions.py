@@ -90,13 +90,20 @@ def any_convolution(f: Facts, a: Arguments) -> Axes:
 
 
 def _space(f: Facts, a: Arguments, channel: int) -> Axes:
-    """Spatial axes after a convolution: those of a 1x1 convolution without stride or padding are kept."""
+    """Spatial axes after a convolution: those of a 1x1 convolution without stride or padding are kept.
+
+    So is an axis over which one filter slides and keeps its length, as a gate's over neighbouring channels does: it
+    averages what is next to each other, and of a cut axis that is what was kept.
+    """
     out = []
     for i in range(channel + 1, len(a.input)):
         kernel = a.weight.shape[i - channel + 1]
         stride = a.stride[i - channel - 1] if len(a.stride) > 1 else (a.stride or [1])[0]
         f.pin(a.weight[i - channel + 1], "it is an axis of the kernel")
         if kernel == stride == 1 and a.input.shape[i] == a.shape[i]:
+            out.append(a.input[i])
+        elif stride == 1 and a.weight.shape[:2] == (1, 1) and a.input.shape[i] == a.shape[i]:
+            f.reduce("input", i, a.input[i])
             out.append(a.input[i])
         else:
             f.pin(a.input[i], _SPATIAL)
