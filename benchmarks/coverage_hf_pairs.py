@@ -13,6 +13,7 @@ PAIR: dict[str, Any] = {
     "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
     "forced_eos_token_id": None,
 }  # fmt: skip
+LOGITS, SCORES = ("logits",), ("logits_per_image", "logits_per_text")
 T5: dict[str, Any] = {
     "vocab_size": VOCABULARY, "d_model": 48, "d_kv": 12, "d_ff": 80, "num_layers": 3, "num_decoder_layers": 3,
     "num_heads": 4, "use_cache": False, "relative_attention_num_buckets": 8, "pad_token_id": 0,
@@ -48,20 +49,21 @@ def _answers() -> dict[str, Any]:
 
 
 ENTRIES: dict[str, Entry] = {
-    "t5": Entry("T5ForConditionalGeneration", pair, T5),
-    "t5-gated": Entry("T5ForConditionalGeneration", pair, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-    "t5-encoder": Entry("T5EncoderModel", tokens, T5),
-    "umt5": Entry("UMT5ForConditionalGeneration", pair, T5),
+    "t5": Entry("T5ForConditionalGeneration", pair, T5, returns=LOGITS, lifted=False),
+    "t5-gated": Entry("T5ForConditionalGeneration", pair, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, returns=LOGITS, lifted=False),
+    "t5-encoder": Entry("T5EncoderModel", tokens, T5, lifted=False),
+    "umt5": Entry("UMT5ForConditionalGeneration", pair, T5, returns=LOGITS, lifted=False),
     "bart": Entry("BartForConditionalGeneration", pair, PAIR),
     "bart-classifier": Entry("BartForSequenceClassification",
                              lambda: {"input_ids": torch.cat([ids(), torch.full((2, 1), 2)], 1), "attention_mask": mask(11, 0)},
                              {**PAIR, "num_labels": 5}),
-    "mbart": Entry("MBartForConditionalGeneration", pair, PAIR),
-    "marian": Entry("MarianMTModel", pair, PAIR),
-    "pegasus": Entry("PegasusForConditionalGeneration", pair, PAIR),
-    "m2m-100": Entry("M2M100ForConditionalGeneration", pair, PAIR),
+    "bart-logits": Entry("BartForConditionalGeneration", pair, PAIR, returns=LOGITS),
+    "mbart": Entry("MBartForConditionalGeneration", pair, PAIR, returns=LOGITS),
+    "marian": Entry("MarianMTModel", pair, PAIR, returns=LOGITS),
+    "pegasus": Entry("PegasusForConditionalGeneration", pair, PAIR, returns=LOGITS),
+    "m2m-100": Entry("M2M100ForConditionalGeneration", pair, PAIR, returns=LOGITS),
     "whisper": Entry("WhisperForConditionalGeneration", _spectrum, {
-        **PAIR, "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 16}),
+        **PAIR, "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 16}, returns=LOGITS),
     "wav2vec2": Entry("Wav2Vec2ForCTC", waves(), SPEECH),
     "wav2vec2-large": Entry("Wav2Vec2ForSequenceClassification", waves(), {
         **SPEECH, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}),
@@ -72,14 +74,15 @@ ENTRIES: dict[str, Entry] = {
         "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 80, "patch_size": 8,
         "frequency_stride": 6, "time_stride": 6, "max_length": 24, "num_mel_bins": 16, "num_labels": 5}),
     "clip": Entry("CLIPModel", _both, {"text_config": TEXT, "vision_config": SIGHT, "projection_dim": 20}),
-    "siglip": Entry("SiglipModel", _both, {"text_config": {**TEXT, "projection_size": 32}, "vision_config": SIGHT}),
+    "clip-scores": Entry("CLIPModel", _both, {"text_config": TEXT, "vision_config": SIGHT, "projection_dim": 20}, returns=SCORES),
+    "siglip": Entry("SiglipModel", _both, {"text_config": {**TEXT, "projection_size": 32}, "vision_config": SIGHT}, returns=SCORES),
     "blip": Entry("BlipForConditionalGeneration", _both, {
         "text_config": {**TEXT, "encoder_hidden_size": 32, "sep_token_id": 2, "use_cache": False}, "vision_config": SIGHT,
-        "projection_dim": 20}),
+        "projection_dim": 20}, returns=LOGITS),
     "blip-match": Entry("BlipForImageTextRetrieval", _both, {
         "text_config": {**TEXT, "encoder_hidden_size": 32, "sep_token_id": 2, "use_cache": False}, "vision_config": SIGHT,
-        "projection_dim": 20, "image_text_hidden_size": 20}),
+        "projection_dim": 20, "image_text_hidden_size": 20}, returns=("itm_score",)),
     "vilt": Entry("ViltForQuestionAnswering", _answers, {
         **TEXT, "image_size": 32, "patch_size": 8, "num_labels": 5, "max_image_length": 16}),
-    "chinese-clip": Entry("ChineseCLIPModel", _both, {"text_config": TEXT, "vision_config": SIGHT, "projection_dim": 20}),
+    "chinese-clip": Entry("ChineseCLIPModel", _both, {"text_config": TEXT, "vision_config": SIGHT, "projection_dim": 20}, returns=SCORES),
 }  # fmt: skip

@@ -25,6 +25,9 @@ DETR: dict[str, Any] = {
 }  # fmt: skip
 
 
+BOXES = ("logits", "pred_boxes")
+
+
 def _clip() -> dict[str, Any]:
     return {"pixel_values": noise(2, 4, 3, 32, 32)}
 
@@ -70,9 +73,9 @@ ENTRIES: dict[str, Entry] = {
         "image_size": 64, "embed_dim": 16, "depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 64, 128], "num_labels": 5}),
     "hiera": Entry("HieraForImageClassification", images(64), {
         "image_size": [64, 64], "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "num_labels": 5}),
-    "detr": Entry("DetrForObjectDetection", images(64), DETR),
-    "conditional-detr": Entry("ConditionalDetrForObjectDetection", images(64), DETR),
-    "yolos": Entry("YolosForObjectDetection", images(), {**VIT, "image_size": [32, 32], "num_detection_tokens": 6}),
+    "detr": Entry("DetrForObjectDetection", images(64), DETR, returns=BOXES),
+    "conditional-detr": Entry("ConditionalDetrForObjectDetection", images(64), DETR, returns=BOXES),
+    "yolos": Entry("YolosForObjectDetection", images(), {**VIT, "image_size": [32, 32], "num_detection_tokens": 6}, returns=BOXES),
     "sam-encoder": Entry("SamVisionModel", images(64), {
         "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 8, "window_size": 3,
         "global_attn_indexes": [1], "output_channels": 24, "mlp_dim": 80, "mlp_ratio": 2.0}),

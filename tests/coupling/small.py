@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from secateur.coupling import Rule as OperatorRule
 from secateur.coupling import find_groups
 from secateur.graph import trace
 from secateur.planning import plan_of
@@ -15,6 +16,7 @@ from secateur.surgery import cut_groups
 from tests.zoo import random_plan, randomise, written
 
 Forward = Callable[["Net", Tensor], object]
+Rules = Mapping[str, OperatorRule] | None
 
 
 class Net(nn.Module):
@@ -57,10 +59,10 @@ def build(case: Rule) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(*case.inputs)
 
 
-def check(case: Rule) -> None:
+def check(case: Rule, rules: Rules = None) -> None:
     """The groups are those expected, and cuts at random and by half verify."""
     model, x = build(case)
-    groups = find_groups(trace(model, x))
+    groups = find_groups(trace(model, x), rules)
     want = {name: f"{line.partition(' | ')[0]} | {' '.join(sorted(line.partition(' | ')[2].split()))}"
             for name, line in case.groups.items()}  # fmt: skip
     assert {g.name: written(g) for g in groups} == want

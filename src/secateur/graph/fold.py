@@ -133,6 +133,8 @@ class _Constants:
         self.original = {n: fetch(module, str(n.target)) for n in module.graph.nodes if n.op == "get_attr"}
 
     def of(self, node: fx.Node) -> Any:
+        if node.op == "get_attr":
+            self.original.setdefault(node, fetch(self.module, str(node.target)))  # folded a moment ago
         if node in self.original:
             return self.original[node]
         if node not in self.values:
@@ -144,8 +146,8 @@ class _Constants:
 
     def recipe(self, node: fx.Node) -> str:
         """How a node's value comes about, in words that are equal for equal computations."""
-        if node in self.original:
-            return f"#{id(self.original[node])}"
+        if node.op == "get_attr":
+            return f"#{id(self.of(node))}"
         if node not in self.recipes:
             given = fx.map_arg((node.args, node.kwargs), self.recipe)  # type: ignore[arg-type, return-value]
             self.recipes[node] = f"{node.target}{given}"

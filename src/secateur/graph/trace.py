@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import traceback
 import warnings
@@ -53,6 +54,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     args, kwargs = split_inputs(example_inputs)
     small_args, small_kwargs, batch = _two_samples(args, kwargs)
     with _evaluating(model):
+        _name_keywords(model, small_kwargs)
         try:
             program = _export(
                 model, small_args, small_kwargs, _dynamic_shapes(small_args, small_kwargs, dynamic)
@@ -152,6 +154,26 @@ def _dynamic_shapes(args: Any, kwargs: Any, dynamic: Dynamic | None) -> Any:
     if args and not kwargs:
         return tuple(axes(i, a) for i, a in enumerate(args))
     return {k: axes(k, v) for k, v in kwargs.items()} or None
+
+
+def _name_keywords(model: nn.Module, kwargs: Any) -> None:
+    """Gives ``forward(**kwargs)`` a parameter for each keyword: the exporter loses symbolic axes without one.
+
+    On the instance, and until :func:`_evaluating` puts back what was there.
+    """
+    whole = model.forward
+    signature = inspect.signature(whole)
+    kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    unnamed = [k for k in kwargs if k not in signature.parameters]
+    if not unnamed or len(kept) == len(signature.parameters):
+        return
+
+    def forward(*args: Any, **keywords: Any) -> Any:
+        return whole(*args, **keywords)
+
+    named = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY) for k in unnamed]
+    forward.__signature__ = signature.replace(parameters=[*kept, *named])  # type: ignore[attr-defined]
+    model.forward = forward  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

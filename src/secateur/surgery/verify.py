@@ -103,7 +103,7 @@ class _Lockstep:
                 self.cut.pop(done, None)
         words = "the original with removed positions zeroed where they are consumed"
         if self.restricted:
-            words += "; norms, softmax and means over a cut axis evaluated on the kept positions"
+            words += "; norms, softmax, means and windows over a cut axis evaluated on the kept positions"
         return Verification(
             self.worst, "restricted" if self.restricted else "masked", words, self.compared, self.worst_node
         )
@@ -142,6 +142,8 @@ class _Lockstep:
             args, kwargs = fx.node.map_aggregate((args, kwargs), self._promote_dtype)
         assert callable(node.target)
         result = node.target(*args, **kwargs)
+        if op_name(node) in _EMPTY:  # what memory holds is no one's value, but parts of it may be compared
+            result = torch.zeros_like(result)
         return fx.node.map_aggregate(result, self._promote) if self.dtype is not None else result
 
     def _promote_dtype(self, value: Any) -> Any:
@@ -320,8 +322,10 @@ def relative_error(found: Tensor, reference: Tensor) -> float:
     return float(remaining.max()) / max(scale, torch.finfo(reference.dtype).tiny)
 
 
-_RANDOM = frozenset(f"aten::{n}" for n in ("rand", "randn", "rand_like", "randn_like", "bernoulli", "bernoulli_",
-                                           "empty", "empty_like", "new_empty"))  # fmt: skip
+_RANDOM = frozenset(
+    f"aten::{n}" for n in ("rand", "randn", "rand_like", "randn_like", "bernoulli", "bernoulli_")
+)
+_EMPTY = frozenset(f"aten::{n}" for n in ("empty", "empty_like", "new_empty"))
 
 
 def _random(node: fx.Node) -> bool:

@@ -11,6 +11,7 @@ from secateur.coupling.facts import Axes, Facts
 from secateur.coupling.rules import (
     contractions,
     creation,
+    experts,
     fourier,
     indices,
     norms,
@@ -37,6 +38,7 @@ _SUBJECTS = (
     spatial,
     creation,
     recurrent,
+    experts,
     fourier,
     vision,
 )

@@ -1,0 +1,70 @@
+"""Idioms of language models: experts, fused heads, parts written into fresh memory, rotations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from secateur.coupling import RULES
+from tests.coupling.small import Net, Rule, check, linear
+
+
+@torch.library.custom_op("secateur_tests::grouped_mm", mutates_args=())
+def grouped_mm(input: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
+    """Rows up to ``offs[e]`` by matrix e, as transformers' operator of this name: torch's own takes bfloat16 alone."""
+    bounds = [0, *offs.tolist()]
+    return torch.cat([input[i:j] @ w for i, j, w in zip(bounds, bounds[1:], weight, strict=False)])
+
+
+@grouped_mm.register_fake
+def _(input: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
+    return input.new_empty(input.shape[0], weight.shape[2])
+
+
+class Stack(nn.Module):
+    """Three experts of 16 to 12 to 8; each row goes to one, by a router."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(3, 16, 12))
+        self.down = nn.Parameter(torch.randn(3, 12, 8))
+        self.router = nn.Linear(16, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.router(x).argmax(-1)
+        order = chosen.argsort(stable=True)
+        offsets = (chosen.unsqueeze(-1) <= torch.arange(3)).sum(0).to(torch.int32)
+        rows = grouped_mm(x[order], self.up, offsets).relu()
+        return grouped_mm(rows, self.down, offsets)[order.argsort(stable=True)]
+
+
+def assembled(m: Net, x: Tensor) -> Tensor:
+    """Two parts written side by side into memory that was not set."""
+    one, two = m.a(x), m.b(x)
+    both = one.new_empty(one.shape[0], 20)
+    both[:, :12] = one
+    both[:, 12:] = two
+    return m.c(both)
+
+
+CASES = (
+    Rule("parts written into memory", assembled,
+         {"a.weight:0": "12 | a.weight:0 c.weight:1", "b.weight:0": "8 | b.weight:0 c.weight:1"},
+         linear(("a", 16, 12), ("b", 16, 8), ("c", 20, 5))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+def test_groups_and_a_cut(case: Rule) -> None:
+    check(case)
+
+
+def test_experts_lose_neurons_and_share_which() -> None:
+    experts = Rule(
+        "experts", lambda m, x: m.c(m.e(m.a(x))),
+        {"a.weight:0": "16 | a.weight:0 e.up:1 e.router.weight:1", "e.up:2": "12 | e.up:2 e.down:1",
+         "e.down:2": "8 | e.down:2 c.weight:1"},
+        lambda: {"a": nn.Linear(7, 16, bias=False), "e": Stack(), "c": nn.Linear(8, 5, bias=False)}, (6, 7),
+    )  # fmt: skip
+    check(experts, {"secateur_tests::grouped_mm": RULES["transformers::grouped_mm_fallback"]})
