@@ -80,6 +80,8 @@ def _options(name: str, detects: bool) -> dict[str, Any]:
         return {"image_size": _size(name)}
     if name in ("googlenet", "inception_v3"):
         return {"init_weights": False}  # truncated normals take seconds, and are drawn for nothing
+    if detects and not name.startswith("ssd"):  # images are made this large first, whatever they were
+        return {"weights_backbone": None, "min_size": _size(name), "max_size": _size(name)}
     if detects or name.startswith(("fcn_", "deeplabv3_", "lraspp_")):
         return {"weights_backbone": None}
     return {}

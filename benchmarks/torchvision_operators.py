@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ _SCHEMAS = {
     "roi_align": "(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
     "int sampling_ratio, bool aligned) -> Tensor",
 }
+_ROWS = 256
 _kept: list[torch.library.Library] = []
 
 
@@ -50,14 +52,17 @@ def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     order = scores.sort(descending=True, stable=True).indices
     boxes = dets[order]
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    stays = torch.ones(len(boxes), dtype=torch.bool)
-    for i in range(len(boxes) - 1):
-        if stays[i]:
-            corner = torch.maximum(boxes[i, :2], boxes[i + 1 :, :2])
-            size = (torch.minimum(boxes[i, 2:], boxes[i + 1 :, 2:]) - corner).clamp(min=0)
-            shared = size[:, 0] * size[:, 1]
-            stays[i + 1 :] &= ~(shared / (area[i] + area[i + 1 :] - shared) > iou_threshold)
-    return order[stays]
+    stays = np.ones(len(boxes), dtype=bool)
+    for start in range(0, len(boxes), _ROWS):
+        rows = slice(start, start + _ROWS)
+        corner = torch.maximum(boxes[rows, None, :2], boxes[None, :, :2])
+        size = (torch.minimum(boxes[rows, None, 2:], boxes[None, :, 2:]) - corner).clamp(min=0)
+        shared = size[..., 0] * size[..., 1]
+        covers = (shared / (area[rows, None] + area - shared) > iou_threshold).numpy()
+        for i, covered in enumerate(covers, start=start):
+            if stays[i]:
+                stays[i + 1 :] &= ~covered[i + 1 :]
+    return order[torch.from_numpy(stays)]
 
 
 def roi_align(
