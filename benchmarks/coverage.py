@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 from cifar_page import update, write_text  # noqa: E402
-from coverage_page import header, problems, section, summary, total_seconds  # noqa: E402
+from coverage_page import at_outputs, header, problems, section, summary, total_seconds  # noqa: E402
 from processes import Record, installed, read_store, run_apart  # noqa: E402
 
 SOURCES = ("timm", "torchvision", "hf")
@@ -60,15 +60,14 @@ def main() -> int:
     if not asked.page:
         for source in chosen:
             run(source, asked)
-    sections = {}
+    sections, everything = {}, []
     for source in SOURCES:
         store = read_store(results(source))
         if store["records"]:
             records = [r for name in names(source) if (r := store["records"].get(name))]
+            everything += records
             sections[f"coverage {source}"] = section(source, records, header(store["conditions"]))
-    shown = [read_store(results(s)) for s in SOURCES]
-    sections = {"coverage": summary([r for s in shown for r in s["records"].values()]), **sections}
-    update(PAGE, sections)
+    update(PAGE, {"coverage": summary(everything), **sections})
     print(f"{PAGE} is written")
     return 0
 
@@ -126,9 +125,10 @@ def line(record: Record) -> str:
     if not record["ran"]:
         return f"{start}: FAILED, {'; '.join(wrong)}"
     own = record.get("own_module") or {"none": "not reached"}
+    second = f"{own['error']:.1e}" if "error" in own else own["none"]
     words = (
-        f"{start}: prunable {record['prunable']:.4f}, fp32 {record['error']:.1e}, fp64 {record['error_double']:.1e}, "
-        f"own {own.get('error', own.get('none'))}, {total_seconds(record):.1f} s, {record['peak_bytes'] / 1e9:.2f} GB"
+        f"{start}: prunable {record['prunable']:.4f}, fp32 {at_outputs(record):.1e}, fp64 {record['error_double']:.1e}, "
+        f"own {second}, {total_seconds(record):.1f} s, {record['peak_bytes'] / 1e9:.2f} GB"
     )
     return f"{words}{', MISSED: ' if wrong else ''}{'; '.join(wrong)}"
 

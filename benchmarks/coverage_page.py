@@ -21,8 +21,9 @@ def problems(record: Record) -> list[str]:
     if not record["ran"]:
         return [str(record["problem"])]
     wrong = [] if record["problem"] is None else [str(record["problem"])]
+    if not at_outputs(record) <= MOST_ERROR:
+        wrong.append(f"fp32 {at_outputs(record):.1e}")
     for words, key, most in (
-        ("fp32", "error", MOST_ERROR),
         ("fp64", "error_double", MOST_ERROR_DOUBLE),
         ("against the model", "trace_error", MOST_ERROR),
     ):
@@ -36,6 +37,11 @@ def problems(record: Record) -> list[str]:
     if record["peak_bytes"] > max(MOST_BYTES, record["forward_bytes"]):
         wrong.append(f"{record['peak_bytes'] / 1e9:.1f} GB")
     return wrong
+
+
+def at_outputs(record: Record) -> float:
+    """The error in fp32 over the model's outputs."""
+    return float(record.get("error_outputs", record["error"]))
 
 
 def total_seconds(record: Record) -> float:
@@ -54,9 +60,9 @@ def summary(records: Sequence[Record]) -> str:
     parts = [
         f"**{len(done)} of {len(records)}** models are cut, run, and equal the reference"
         + (f"; {len(refused)} are refused by the exporter itself" if refused else ""),
-        f"the largest relative error is {max(r['error'] for r in done):.1e} in fp32 and "
-        f"{max(r['error_double'] for r in done):.1e} in fp64, and {max(own, default=0.0):.1e} on the owner's own "
-        f"module, where {len(own)} could be checked",
+        f"the largest relative error is {max(at_outputs(r) for r in done):.1e} at the outputs in fp32 and "
+        f"{max(r['error_double'] for r in done):.1e} at every node in fp64, and {max(own, default=0.0):.1e} on the "
+        f"owner's own module in fp64, where {len(own)} could be checked",
         f"{sum(r['prunable'] >= LEAST_PRUNABLE for r in done)} have at least {LEAST_PRUNABLE:g} of their parameters in "
         f"prunable groups{_median(done)}",
         f"export, analysis, cut and check take {median(took):.1f} s at the median and {max(took):.0f} s at most, with "
@@ -72,8 +78,17 @@ def _median(done: Sequence[Record]) -> str:
 
 def section(source: str, records: Sequence[Record], conditions: str) -> str:
     """Summary, conditions, rows, and a line for each model that needs one."""
-    columns = ["model", "cut, runs, equal", "prunable", "head", "groups", "fp32", "fp64", "owner's module"]
-    columns += ["export s", "analysis s", "cut s", "check s", "peak GB"]
+    columns = [
+        "model",
+        "cut, runs, equal",
+        "prunable",
+        "head",
+        "groups",
+        "fp32 outputs",
+        "fp32 nodes",
+        "fp64 nodes",
+    ]
+    columns += ["owner's module", "export s", "analysis s", "cut s", "check s", "peak GB"]
     lines = [f"### {_TITLES[source]}", "", summary(records), "", conditions, ""]
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(_cells(r))} |" for r in records]
@@ -92,7 +107,7 @@ def header(c: dict[str, Any]) -> str:
 
 def _cells(r: Record) -> list[str]:
     if not r["ran"]:
-        return [r["model"], "refused by the exporter" if r.get("refused") else "**no**", *[""] * 11]
+        return [r["model"], "refused by the exporter" if r.get("refused") else "**no**", *[""] * 12]
     own = r.get("own_module", {})
     return [
         r["model"],
@@ -100,6 +115,7 @@ def _cells(r: Record) -> list[str]:
         f"{r['prunable']:.4f}",
         "yes" if r["head"] else "no",
         str(r["groups"]),
+        f"{at_outputs(r):.1e}",
         f"{r['error']:.1e}",
         f"{r['error_double']:.1e}",
         f"{own['error']:.1e} ({own['share']:.0%} of the units)" if "error" in own else "",

@@ -78,6 +78,7 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     record["peak_bytes"] = peak()  # what comes after belongs to the benchmark
     record["kept"] = size(cut.module) / max(graph.parameters, 1)
     record["error"], record["kind"] = cut.verification.max_relative_error, cut.verification.kind
+    record["error_outputs"] = cut.verification.at_outputs
     check = cut_groups(groups, plan, dtype=torch.float64).verification
     record["error_double"], record["worst"] = check.max_relative_error, check.worst
     record["trace_error"] = trace_error(model, graph)
