@@ -32,6 +32,10 @@ def _clip() -> dict[str, Any]:
     return {"pixel_values": noise(2, 4, 3, 32, 32)}
 
 
+def _masked() -> dict[str, Any]:
+    return {**images()(), "noise": noise(2, 16, seed=4)}
+
+
 ENTRIES: dict[str, Entry] = {
     "vit": Entry("ViTForImageClassification", images(), VIT),
     "deit": Entry("DeiTForImageClassificationWithTeacher", images(), VIT),
@@ -62,7 +66,7 @@ ENTRIES: dict[str, Entry] = {
         "image_size": 64, "hidden_sizes": [32, 48, 64], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1], "key_dim": [8, 8, 8],
         "num_labels": 5}),
     "cvt": Entry("CvtForImageClassification", images(64), {
-        "embed_dim": [16, 32, 48], "num_heads": [1, 2, 4], "depth": [1, 1, 2], "num_labels": 5}),
+        "embed_dim": [16, 32, 48], "num_heads": [1, 2, 4], "depth": [1, 2, 3], "num_labels": 5}),
     "pvt": Entry("PvtForImageClassification", images(64), {
         "image_size": 64, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 4, 4], "num_labels": 5}),
     "pvt-v2": Entry("PvtV2ForImageClassification", images(64), {
@@ -82,9 +86,9 @@ ENTRIES: dict[str, Entry] = {
     "videomae": Entry("VideoMAEForVideoClassification", _clip, {**VIT, "num_frames": 4, "tubelet_size": 2}),
     "timesformer": Entry("TimesformerForVideoClassification", _clip, {**VIT, "num_frames": 4}),
     "vivit": Entry("VivitForVideoClassification", _clip, {**VIT, "num_frames": 4, "tubelet_size": [2, 8, 8]}),
-    "vit-mae": Entry("ViTMAEForPreTraining", images(), {
+    "vit-mae": Entry("ViTMAEForPreTraining", _masked, {
         **VIT, "decoder_hidden_size": 32, "decoder_num_attention_heads": 4, "decoder_num_hidden_layers": 2, "decoder_intermediate_size": 48,
         "mask_ratio": 0.5}),
     "dpt": Entry("DPTForDepthEstimation", images(), {
-        **VIT, "backbone_out_indices": [0, 1, 2, 2], "neck_hidden_sizes": [8, 12, 16, 24], "fusion_hidden_size": 16, "is_hybrid": False}),
+        **VIT, "num_hidden_layers": 4, "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8, 12, 16, 24], "fusion_hidden_size": 16, "is_hybrid": False}),
 }  # fmt: skip

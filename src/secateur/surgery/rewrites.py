@@ -125,8 +125,20 @@ def _repeat(call: Call) -> None:
 
 
 def _repeat_interleave(call: Call) -> None:
-    if "times" in call.notes:
-        call.set(repeats=call.sizes.of(call.notes["times"]))
+    if "times" not in call.notes:
+        return
+    call.set(repeats=call.sizes.of(call.notes["times"]))
+    given = bind(call.new)["output_size"]
+    if given is not None:
+        call.set(output_size=call.size(given, call.output()[call.dim(call.value("self"))]))
+
+
+def _as_complex(call: Call) -> None:
+    """A cut may leave rows of odd length, which complex numbers cannot be laid over: they are copied first."""
+    if any(not call.sizes.whole(axis) for axis in call.value("self").axes):
+        with call.new.graph.inserting_before(call.new):
+            copied = call.new.graph.call_function(torch.ops.aten.contiguous.default, (call.new.args[0],))
+        call.new.args = (copied,)
 
 
 def _created(call: Call) -> None:
@@ -158,7 +170,10 @@ def _narrow(call: Call) -> None:
     start, length = hint(_number(given["start"])), hint(_number(given["length"]))
     kept = call.sizes.of(axis[start : start + length])
     whole = length == len(axis)
-    call.set(start=call.sizes.before(axis, start), length=call.size(bind(call.new)["length"], axis) if whole else kept)
+    call.set(
+        start=call.sizes.before(axis, start),
+        length=call.size(bind(call.new)["length"], axis) if whole else kept,
+    )
 
 
 def _select(call: Call) -> None:
@@ -225,6 +240,7 @@ REWRITES: Mapping[str, Callable[[Call], None]] = {
     **dict.fromkeys(("aten::expand", "aten::broadcast_to"), _expand),
     **dict.fromkeys(("aten::repeat", "aten::tile"), _repeat),
     "aten::repeat_interleave": _repeat_interleave,
+    "aten::view_as_complex": _as_complex,
     **dict.fromkeys(
         ("aten::zeros", "aten::ones", "aten::full", "aten::empty", "aten::new_zeros", "aten::new_ones",
          "aten::new_full", "aten::new_empty", "aten::rand", "aten::randn"),
