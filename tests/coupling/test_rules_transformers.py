@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -48,7 +50,32 @@ def assembled(m: Net, x: Tensor) -> Tensor:
     return m.c(both)
 
 
+def rotated(m: Net, x: Tensor) -> Tensor:
+    """Neighbours of a part rotated as complex numbers; the other part, cut to an odd length, shifts it in memory."""
+    plain, turned = m.a(x).split([4, 8], -1)
+    pairs = torch.view_as_complex(turned.reshape(*turned.shape[:-1], -1, 2))
+    angles = torch.outer(torch.arange(3.0), torch.tensor([1.0, 0.1, 0.01, 0.001]))
+    turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+    return m.b(torch.cat([plain, turned], -1))
+
+
+PAIR: Any = {"layers": linear(("a", 16, 12), ("b", 12, 5))}
+A = {"a.weight:0": "12 | a.weight:0 b.weight:1"}
+
 CASES = (
+    Rule("rotary, complex", rotated,
+         {"a.weight:0": "4 | a.weight:0 b.weight:1", "a.weight:0#2": "4 | a.weight:0*2 b.weight:1*2 lifted_tensor_0:0"},
+         **PAIR, inputs=(2, 3, 16)),
+    Rule("other names",
+         lambda m, x: m.b(torch.special.expit(h := m.a(x)) * torch.greater(h, 0.1) - torch.negative(h) // 2), A, **PAIR),
+    Rule("softmax by another name", lambda m, x: m.b(torch.special.softmax(m.a(x), -1)), A, **PAIR, restricted=True),
+    Rule("differences lock", lambda m, x: m.c(torch.diff(m.b(m.a(x)), dim=-1)), A,
+         linear(("a", 16, 12), ("b", 12, 9), ("c", 8, 5))),
+    Rule("differences along another axis",
+         lambda m, x: m.b(torch.diff(m.a(x), dim=1, prepend=m.a(x)[:, :1])), A, **PAIR, inputs=(2, 3, 16)),
+    Rule("repeats to a stated size", lambda m, x: m.b(torch.repeat_interleave(m.a(x), 3, -1, output_size=12)),
+         {"a.weight:0": "4 | a.weight:0 b.weight:1*3", "b.weight:1": "3 | b.weight:1*4"},
+         linear(("a", 16, 4), ("b", 12, 5))),
     Rule("parts written into memory", assembled,
          {"a.weight:0": "12 | a.weight:0 c.weight:1", "b.weight:0": "8 | b.weight:0 c.weight:1"},
          linear(("a", 16, 12), ("b", 16, 8), ("c", 20, 5))),

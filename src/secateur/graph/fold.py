@@ -149,7 +149,7 @@ class _Constants:
         if node.op == "get_attr":
             return f"#{id(self.of(node))}"
         if node not in self.recipes:
-            given = fx.map_arg((node.args, node.kwargs), self.recipe)  # type: ignore[arg-type, return-value]
+            given = fx.map_arg((node.args, node.kwargs), self.recipe)
             self.recipes[node] = f"{node.target}{given}"
         return self.recipes[node]
 

@@ -181,7 +181,8 @@ def attention(f: Facts, a: Arguments) -> Axes:
 
 TABLE = {
     "aten::linear": linear,
-    **dict.fromkeys(("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::__matmul__"), matmul),
+    **dict.fromkeys(("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::__matmul__",
+         "aten::linalg_matmul"), matmul),
     **dict.fromkeys(("aten::addmm", "aten::baddbmm"), addmm),
     **dict.fromkeys(("aten::conv1d", "aten::conv2d", "aten::conv3d"), convolution),
     **dict.fromkeys(("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d"), transposed),
