@@ -134,11 +134,10 @@ def _repeat_interleave(call: Call) -> None:
 
 
 def _as_complex(call: Call) -> None:
-    """A cut may leave rows of odd length, which complex numbers cannot be laid over: they are copied first."""
-    if any(not call.sizes.whole(axis) for axis in call.value("self").axes):
-        with call.new.graph.inserting_before(call.new):
-            copied = call.new.graph.call_function(torch.ops.aten.contiguous.default, (call.new.args[0],))
-        call.new.args = (copied,)
+    """A cut, here or in what lies beside it in memory, may leave rows of odd length: these are copied first."""
+    with call.new.graph.inserting_before(call.new):
+        copied = call.new.graph.call_function(torch.ops.aten.contiguous.default, (call.new.args[0],))
+    call.new.args = (copied,)
 
 
 def _created(call: Call) -> None:
