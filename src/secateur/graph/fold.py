@@ -24,11 +24,16 @@ _MIXING = frozenset(
     for name in (
         "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "softmax", "log_softmax",
         "_weight_norm", "_weight_norm_interface", "linalg_vector_norm", "norm", "norm_except_dim", "mean",
-        "sum", "var", "std", "var_mean", "std_mean", "amax", "amin", "linalg_norm", "mv", "dot",
+        "sum", "var", "std", "var_mean", "std_mean", "amax", "amin", "linalg_norm", "mv", "dot", "vdot",
         "tril", "triu", "matrix_exp", "linalg_householder_product", "linalg_solve", "linalg_matrix_exp",
         "linalg_qr", "linalg_inv",
     )
 )  # fmt: skip
+
+# They change nothing where the shape stays: the exporter drops some of them, in one use and not in the next.
+_COPIES = frozenset(
+    f"aten::{name}" for name in ("flatten", "reshape", "view", "clone", "contiguous", "alias", "detach")
+)
 
 _PARAMETRISED = re.compile(r"^((?:.*\.)?)parametrizations\.(\w+)\.")
 _HOOKED = (("_g", "_v"), ("_orig", "_u", "_v"))
@@ -148,10 +153,17 @@ class _Constants:
         """How a node's value comes about, in words that are equal for equal computations."""
         if node.op == "get_attr":
             return f"#{id(self.of(node))}"
+        if op_name(node) in _COPIES and _same_shape(node):
+            return self.recipe(node.args[0])  # type: ignore[arg-type]
         if node not in self.recipes:
             given = fx.map_arg((node.args, node.kwargs), self.recipe)
             self.recipes[node] = f"{node.target}{given}"
         return self.recipes[node]
+
+
+def _same_shape(node: fx.Node) -> bool:
+    source = node.args[0]
+    return isinstance(source, fx.Node) and source.meta["val"].shape == node.meta["val"].shape
 
 
 def _assign(module: torch.nn.Module, target: str, value: Any) -> None:

@@ -133,8 +133,11 @@ class _Lockstep:
     # -- running -------------------------------------------------------------------------------------
 
     def _promote(self, value: Any) -> Any:
-        if self.dtype is not None and isinstance(value, Tensor) and value.is_floating_point():
-            return value.to(self.dtype)
+        if self.dtype is not None and isinstance(value, Tensor):
+            if value.is_floating_point():
+                return value.to(self.dtype)
+            if value.is_complex():
+                return value.to(self.dtype.to_complex())
         return value
 
     def _fetch(self, module: fx.GraphModule, node: fx.Node) -> Any:
@@ -155,6 +158,8 @@ class _Lockstep:
     def _promote_dtype(self, value: Any) -> Any:
         if value in (torch.float32, torch.float16, torch.bfloat16):
             return self.dtype
+        if value == torch.complex64 and self.dtype is not None:
+            return self.dtype.to_complex()
         return value
 
     def _run_new_until(self, pending: Any, target: fx.Node) -> None:
