@@ -9,6 +9,7 @@ cut value must equal the original at the kept positions.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +78,8 @@ class _Lockstep:
         lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
         self.tolerance = TOLERANCES.get(lowest, 1e-3) if tolerance is None else tolerance
         self.written = _written(self.old.graph) | _written(self.new.graph)
-        self.reference: dict[fx.Node, Any] = {}
-        self.cut: dict[fx.Node, Any] = {}
+        self.reference = _Values(lambda node: self._fetch(self.old, node))
+        self.cut = _Values(lambda node: self._fetch(self.new, node))
         self.worst, self.worst_node, self.compared, self.restricted = 0.0, "-", 0, False
         self.returned = {n for output in self.old.graph.find_nodes(op="output") for n in output.all_input_nodes}
         self.at_outputs = 0.0
@@ -99,7 +100,8 @@ class _Lockstep:
                 # Each side has its own: a program may write over its inputs.
                 self.reference[node], self.cut[self.nodes[node]] = _copy(value), _copy(value)
                 continue
-            self.reference[node] = self._reference(node)
+            if not self._read_again(node):
+                self.reference[node] = self._reference(node)
             self._run_new_until(pending, self.nodes[node])
             self._compare(node)
             for done in last.get(node, ()):
@@ -140,6 +142,10 @@ class _Lockstep:
                 return value.to(self.dtype.to_complex())
         return value
 
+    def _read_again(self, node: fx.Node) -> bool:
+        """Whether a node's value is made anew whenever it is read, rather than kept."""
+        return node.op == "get_attr" and node not in self.written
+
     def _fetch(self, module: fx.GraphModule, node: fx.Node) -> Any:
         if node.target == "training":
             return False
@@ -165,7 +171,8 @@ class _Lockstep:
     def _run_new_until(self, pending: Any, target: fx.Node) -> None:
         for node in pending:
             if node.op == "get_attr":
-                self.cut[node] = self._fetch(self.new, node)
+                if not self._read_again(node):
+                    self.cut[node] = self._fetch(self.new, node)
             elif node.op == "call_function":
                 args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.cut[n])
                 try:
@@ -281,6 +288,18 @@ class _Lockstep:
                     f"relative error {error:.3g}, at most {self.tolerance:g} accepted; nothing was changed",
                     node.name,
                 )
+
+
+class _Values(dict[fx.Node, Any]):
+    """Values of a program's nodes. Its parameters all stand at the top, and in another precision they would all be
+    copied at once: what is not held is read from the program when it is asked for."""
+
+    def __init__(self, read: Callable[[fx.Node], Any]) -> None:
+        super().__init__()
+        self.read = read
+
+    def __missing__(self, node: fx.Node) -> Any:
+        return self.read(node)
 
 
 def _place(node: fx.Node, name: str, args: Any) -> tuple[int, bool]:
