@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.coupling import RULES
@@ -73,6 +74,11 @@ CASES = (
          linear(("a", 16, 12), ("b", 12, 9), ("c", 8, 5))),
     Rule("differences along another axis",
          lambda m, x: m.b(torch.diff(m.a(x), dim=1, prepend=m.a(x)[:, :1])), A, **PAIR, inputs=(2, 3, 16)),
+    Rule("pooled along the other axis", lambda m, x: m.b(F.avg_pool2d(m.a(x).unsqueeze(1), (2, 1)).squeeze(1)), A, **PAIR,
+         inputs=(2, 4, 16)),
+    Rule("pooled with places",
+         lambda m, x: m.c(sum(F.max_pool2d(m.b(m.a(x)).unsqueeze(1), (2, 1), return_indices=True)).squeeze(1)),
+         A, inputs=(2, 4, 16)),
     Rule("repeats to a stated size", lambda m, x: m.b(torch.repeat_interleave(m.a(x), 3, -1, output_size=12)),
          {"a.weight:0": "4 | a.weight:0 b.weight:1*3", "b.weight:1": "3 | b.weight:1*4"},
          linear(("a", 16, 4), ("b", 12, 5))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.coupling.facts import Axes, Facts
+from secateur.coupling.facts import Axes, Axis, Facts
 from secateur.coupling.values import Arguments, Value, op_name
 
 _WINDOW = "a window slides over it"
@@ -16,8 +16,32 @@ def _space(f: Facts, value: Value, first: int) -> None:
 def _pool(f: Facts, a: Arguments, rank: int) -> list[Axes]:
     value: Value = next(v for _, v in a.operands())
     first = len(value) - rank
-    _space(f, value, first)
-    return [(*value.axes[:first], *(f.pinned(n) for n in shape[first:])) for shape in a.outputs]
+    if (
+        len(a.outputs) > 1 or a.get("kernel_size") is None
+    ):  # places come out as well, or sizes alone are given
+        _space(f, value, first)
+        return [(*value.axes[:first], *(f.pinned(n) for n in shape[first:])) for shape in a.outputs]
+    space = [
+        value[first + i] if _untouched(a, i) else _pinned(f, value[first + i], a.shape[first + i])
+        for i in range(rank)
+    ]
+    return [(*value.axes[:first], *space)]
+
+
+def _untouched(a: Arguments, i: int) -> bool:
+    """Whether the window is one position wide along spatial axis i, and moves by one: pooling over the others."""
+    kernel, padding = (_each(a.get(name), i) for name in ("kernel_size", "padding"))
+    stride = _each(a.get("stride"), i) if a.get("stride") else kernel
+    return (kernel, stride, padding) == (1, 1, 0)
+
+
+def _each(given: int | list[int], i: int) -> int:
+    return given if isinstance(given, int) else given[i if len(given) > 1 else 0]
+
+
+def _pinned(f: Facts, axis: Axis, length: int) -> Axis:
+    f.pin(axis, _WINDOW)
+    return f.pinned(length)
 
 
 def pool1d(f: Facts, a: Arguments) -> list[Axes]:
