@@ -22,10 +22,31 @@ def _pool(f: Facts, a: Arguments, rank: int) -> list[Axes]:
         _space(f, value, first)
         return [(*value.axes[:first], *(f.pinned(n) for n in shape[first:])) for shape in a.outputs]
     space = [
-        value[first + i] if _untouched(a, i) else _pinned(f, value[first + i], a.shape[first + i])
-        for i in range(rank)
+        value[first + i] if _untouched(a, i) else _slid(f, a, value, first + i, first) for i in range(rank)
     ]
     return [(*value.axes[:first], *space)]
+
+
+def _slid(f: Facts, a: Arguments, value: Value, dim: int, first: int) -> Axis:
+    """The axis that a window leaves of one it slides over.
+
+    A mean over neighbours along one axis alone, which keeps its length or takes the padding before it away, is
+    evaluated on the kept positions, as a norm is: neighbouring channels normalise each other so.
+    """
+    axis, length, kernel = value[dim], a.shape[dim], _each(a.get("kernel_size"), dim - first)
+    ends = len(axis) - length
+    alone = len(value) - first > 1 and all(
+        _untouched(a, i - first) for i in range(first, len(value)) if i != dim
+    )
+    steps = _each(a.get("stride") or a.get("kernel_size"), dim - first) == 1
+    means = op_name(a.node).startswith("aten::avg_pool")
+    if not (means and alone and steps and ends in (0, kernel - 1)):
+        return _pinned(f, axis, length)
+    before = ends - ends // 2
+    for end in (f.part(axis, 0, before), f.part(axis, before + length, len(axis))) if ends else ():
+        f.pin(end, _WINDOW)
+    f.reduce(next(name for name, _ in a.operands()), dim, axis)
+    return f.part(axis, before, before + length)
 
 
 def _untouched(a: Arguments, i: int) -> bool:
