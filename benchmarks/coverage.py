@@ -127,8 +127,9 @@ def line(record: Record) -> str:
     own = record.get("own_module") or {"none": "not reached"}
     second = f"{own['error']:.1e}" if "error" in own else own["none"]
     words = (
-        f"{start}: prunable {record['prunable']:.4f}, fp32 {at_outputs(record):.1e}, fp64 {record['error_double']:.1e}, "
-        f"own {second}, {total_seconds(record):.1f} s, {record['peak_bytes'] / 1e9:.2f} GB"
+        f"{start}: prunable {record['prunable']:.4f}, fp32 {at_outputs(record):.1e}, "
+        f"fp64 {record['error_double']:.1e}, own {second}, {total_seconds(record):.1f} s, "
+        f"{record['peak_bytes'] / 1e9:.2f} GB"
     )
     return f"{words}{', MISSED: ' if wrong else ''}{'; '.join(wrong)}"
 

@@ -38,7 +38,7 @@ efficientformer_v2: efficientformerv2_s0 224, efficientformerv2_s1 224
 efficientnet: test_efficientnet 96, test_efficientnet_gn 96, mobilenetv2_035 96, mobilenetv2_050 96
 efficientvim: efficientvim_m1 96, efficientvim_m1_dist 96
 efficientvit_mit: efficientvit_b0 96, efficientvit_b1 96
-efficientvit_msra: efficientvit_m0 96, efficientvit_m1 96
+efficientvit_msra: efficientvit_m0 224, efficientvit_m1 224
 eva: vit_tiny_patch16_dinov3_qkvb 96, eva02_tiny_patch14_224 224
 fasternet: fasternet_t0 96, fasternet_t1 96
 fastvit: fastvit_t8 96, fastvit_t12 96

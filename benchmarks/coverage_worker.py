@@ -58,7 +58,12 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
         record["refused"] = str(refusal)[:600]
         raise
     clock("export")
-    record |= {"nodes": len(graph.nodes), "dynamic": graph.dynamic, "parameters": graph.parameters}
+    record |= {
+        "nodes": len(graph.nodes),
+        "dynamic": graph.dynamic,
+        "parameters": graph.parameters,
+        "folded": len(graph.folded),
+    }
     groups = find_groups(graph)
     clock("analysis")
     record["head"] = source.has_head(name) if hasattr(source, "has_head") else has_head(graph)
