@@ -4,9 +4,10 @@ from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
 from secateur.coupling.groups import Group, Groups, Lock, Member, find_groups, source_of
 from secateur.coupling.rules import RULES, Rule
-from secateur.coupling.values import Arguments, Value, bind
+from secateur.coupling.values import LITERAL, Arguments, Value, bind, literal_indices
 
 __all__ = [
-    "RULES", "Arguments", "Axes", "Axis", "Coupling", "Facts", "Group", "Groups", "Lock", "Member", "Mixing",
-    "Rule", "Value", "bind", "couple", "find_groups", "source_of",
+    "LITERAL", "RULES", "Arguments", "Axes", "Axis", "Coupling", "Facts", "Group", "Groups", "Lock", "Member", "Mixing",
+    "Rule", "Value", "bind", "couple", "find_groups", "literal_indices",
+    "source_of",
 ]  # fmt: skip

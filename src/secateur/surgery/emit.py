@@ -47,7 +47,8 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
             state[str(node.target)] = copies[id(original)]
         elif node.op == "call_function" and value is not None and op_name(node) in REWRITES:
             notes = coupling.facts.notes.get(node, {})
-            REWRITES[op_name(node)](Call(node, new, coupling.values, notes, sizes))
+            call = Call(node, new, coupling.values, notes, sizes, state)
+            nodes[node] = REWRITES[op_name(node)](call) or new
     graph.set_codegen(copy.deepcopy(old.graph._codegen))
     module = fx.GraphModule(state, graph, class_name="Pruned")
     module.train(False)

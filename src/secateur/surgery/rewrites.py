@@ -1,7 +1,8 @@
 """Operators whose arguments hold sizes: what those arguments become after a cut.
 
 One visible table, keyed by operator name. A rewrite sees the call in the new program (whose arguments it
-changes), the values of the old one, and the new sizes. Operators that hold no sizes need no entry.
+changes), the values of the old one, and the new sizes; it may return a node that stands for the call from there on.
+Operators that hold no sizes need no entry.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
 
-from secateur.coupling import Axes, Axis, Value, bind
+from secateur.coupling import LITERAL, Axes, Axis, Value, bind, literal_indices
 from secateur.graph import hint
 from secateur.surgery.sizes import Sizes
 
@@ -30,6 +32,7 @@ class Call:
         values: labelled values of the original program.
         notes: axes that the rule kept for this node.
         sizes: new sizes.
+        state: tensors of the new program by name; a rewrite may add constants.
     """
 
     old: fx.Node
@@ -37,6 +40,14 @@ class Call:
     values: Mapping[fx.Node, Any]
     notes: Mapping[str, Axis]
     sizes: Sizes
+    state: dict[str, Any]
+
+    def constant(self, value: Tensor) -> fx.Node:
+        """A constant of the new program, on the call's device, read just before the call."""
+        name = f"{LITERAL}{self.old.name}_{len(self.state)}"
+        self.state[name] = value.to(self.old.meta["val"].device)
+        with self.new.graph.inserting_before(self.new):
+            return self.new.graph.create_node("get_attr", name)
 
     def value(self, name: str) -> Value:
         """A tensor argument's value in the original program."""
@@ -144,6 +155,36 @@ def _created(call: Call) -> None:
     call.set(size=call.shape(bind(call.new)["size"]))
 
 
+def _selected(call: Call) -> fx.Node:
+    """Positions are made as they were, and those that are kept are selected."""
+    node = call.new
+    for dim, axis in enumerate(call.output()):
+        if not call.sizes.whole(axis):
+            kept = call.constant(call.sizes.indices(axis))
+            node = node.graph.call_function(torch.ops.aten.index_select.default, (node, dim, kept))
+    return node
+
+
+def _index(call: Call) -> None:
+    """Indices written in the program point to where the positions have gone; those of positions that went are left out."""
+    if "looked_up" not in call.notes:
+        return
+    axis = call.notes["looked_up"]
+    found = literal_indices(call.old, len(axis))
+    assert found is not None
+    dim, positions = found
+    if call.sizes.whole(axis):
+        return
+    mask = call.sizes.mask(axis)
+    moved = torch.from_numpy((np.cumsum(mask) - 1)[positions[mask[positions]]])
+    if "index" in bind(call.new):
+        call.set(index=call.constant(moved))
+    else:
+        given = list(bind(call.new)["indices"])
+        given[dim] = call.constant(moved)
+        call.set(indices=given)
+
+
 def _slice(call: Call) -> None:
     value = call.value("self")
     dim = call.dim(value)
@@ -232,7 +273,7 @@ def _number(value: Any) -> Any:
     return value.meta["val"] if isinstance(value, fx.Node) else value
 
 
-REWRITES: Mapping[str, Callable[[Call], None]] = {
+REWRITES: Mapping[str, Callable[[Call], fx.Node | None]] = {
     **dict.fromkeys(("aten::view", "aten::reshape", "aten::_unsafe_view"), _view),
     **dict.fromkeys(("aten::reshape_as", "aten::view_as"), _reshape_as),
     "aten::unflatten": _unflatten,
@@ -245,6 +286,12 @@ REWRITES: Mapping[str, Callable[[Call], None]] = {
          "aten::new_full", "aten::new_empty", "aten::rand", "aten::randn"),
         _created,
     ),
+    **dict.fromkeys(
+        ("aten::arange", "aten::linspace", "aten::logspace", "aten::eye", "aten::hann_window",
+         "aten::hamming_window"),
+        _selected,
+    ),
+    **dict.fromkeys(("aten::index", "aten::index_select"), _index),
     "aten::slice": _slice,
     "aten::narrow": _narrow,
     "aten::select": _select,

@@ -149,8 +149,12 @@ class _Lockstep:
     def _fetch(self, module: fx.GraphModule, node: fx.Node) -> Any:
         if node.target == "training":
             return False
-        value = self._promote(fetch(module, str(node.target)))
-        return _copy(value) if node in self.written else value
+        value = fetch(module, str(node.target))
+        return _copy(self._promote(value)) if node in self.written else value
+
+    def _operand(self, values: dict[fx.Node, Any], node: fx.Node) -> Any:
+        """A node's value for a call; state is promoted for each use, so that not all of it is held twice."""
+        return self._promote(values[node]) if node.op == "get_attr" else values[node]
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if self.dtype is not None:
@@ -174,7 +178,7 @@ class _Lockstep:
                 if not self._read_again(node):
                     self.cut[node] = self._fetch(self.new, node)
             elif node.op == "call_function":
-                args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.cut[n])
+                args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self._operand(self.cut, n))
                 try:
                     self.cut[node] = self._call(node, args, kwargs)
                 except Exception as error:
@@ -192,7 +196,7 @@ class _Lockstep:
         mixings = [m for m in self.coupling.mixings.get(node, ()) if not self.sizes.whole(m.labels)]
         if any(m.restricts for m in mixings):
             return self._restricted(node)
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.reference[n])
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self._operand(self.reference, n))
         for mixing in mixings:
             args, kwargs = self._mask(node, mixing, args, kwargs)
         return self._call(node, args, kwargs)
@@ -222,7 +226,7 @@ class _Lockstep:
         self.restricted = True
 
         def operand(n: fx.Node) -> Any:
-            return self._kept(self.reference[n], self.coupling.values.get(n))
+            return self._kept(self._operand(self.reference, n), self.coupling.values.get(n))
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
         for name, value in self._sizes_of(node, args, kwargs).items():

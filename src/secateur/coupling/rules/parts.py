@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from secateur.coupling.facts import Axes, Axis, Facts
-from secateur.coupling.values import Arguments, Value
+from secateur.coupling.values import Arguments, Value, literal_indices
 
 
 def replaced(value: Value, dim: int, axis: Axis) -> Axes:
@@ -68,6 +68,8 @@ def embedding(f: Facts, a: Arguments) -> Axes:
 
 def index(f: Facts, a: Arguments) -> Axes:
     """Advanced indexing: indexed axes are pinned and replaced by the indices' axes; the others stay."""
+    if (taken := listed(f, a)) is not None:
+        return taken
     before, rank, after = looked_up(f, a)
     inner = a.shape[len(before) : len(before) + rank]
     return (*before, *(f.pinned(n) for n in inner), *after)
@@ -99,8 +101,27 @@ def looked_up(f: Facts, a: Arguments) -> tuple[Axes, int, Axes]:
     return left[:first], rank, left[first:]
 
 
+def listed(f: Facts, a: Arguments) -> Axes | None:
+    """Positions of one axis by a list that stands in the code: they are told apart, and the list is written anew."""
+    source = a.index if "index" in a.values else next(v for v in a.indices if v is not None)
+    dim = a.dim(a.self) if "index" in a.values else a.indices.index(source)
+    found = literal_indices(a.node, len(a.self[dim]))
+    if found is None:
+        return None
+    for axis in source.axes:
+        f.pin(axis, "it holds indices")
+    axis = a.self[dim]
+    f.note("looked_up", axis)
+    taken = axis[found[1]]
+    if len(taken) == 1 and not f.is_pinned(taken):
+        taken = f.pin(taken, "the program takes this one position of the axis by itself")
+    return replaced(a.self, dim, f.pinned(len(taken)) if f.is_pinned(taken) else taken)
+
+
 def index_select(f: Facts, a: Arguments) -> Axes:
     """Positions of one axis by a vector of indices."""
+    if (taken := listed(f, a)) is not None:
+        return taken
     dim = a.dim(a.self)
     f.pin(a.self[dim], "its positions are looked up by index")
     for axis in a.index.axes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import fx
 
 from secateur.coupling.facts import Axes, Axis, Facts
+from secateur.coupling.rules.creation import free
 from secateur.coupling.values import Arguments, Value, op_name
+from secateur.graph import hint
 
 
 def reshape(f: Facts, a: Arguments) -> Axes:
@@ -61,18 +64,10 @@ def squeeze(f: Facts, a: Arguments) -> Axes:
 
 def expand(f: Facts, a: Arguments) -> Axes:
     """Axes of size one become free axes of copies; the rest stay."""
-    return spread(f, a.self, a.shape)
-
-
-def spread(f: Facts, value: Value, shape: tuple[int, ...]) -> Axes:
-    """``value`` broadcast to ``shape``: what was of size one may be cut freely."""
-    out = []
+    shape, out = a.node.meta["val"].shape, []
     for back in range(len(shape), 0, -1):
-        n = shape[-back]
-        if back <= len(value) and value.shape[-back] == n:
-            out.append(value[-back])
-        else:
-            out.append(f.pinned(n) if back == len(shape) else f.fresh(n))
+        same = back <= len(a.self) and a.self.shape[-back] == hint(shape[-back])
+        out.append(a.self[-back] if same else free(f, shape[-back]))
     return tuple(out)
 
 
@@ -89,13 +84,14 @@ def expand_as(f: Facts, a: Arguments) -> Axes:
 
 def repeat(f: Facts, a: Arguments) -> Axes:
     """Each axis becomes ``times x axis``; new leading axes are copies."""
-    times = list(a.get("repeats") or a.get("dims") or [])
+    given = a.given.get("repeats") or a.given.get("dims") or []
+    times = [t.meta["val"] if isinstance(t, fx.Node) else t for t in given]
     rank = max(len(times), len(a.self))
     times = [1] * (rank - len(times)) + times
     axes = [f.pinned(1)] * (rank - len(a.self)) + list(a.self.axes)
     out = []
     for i, (count, axis) in enumerate(zip(times, axes, strict=True)):
-        copies = f.pinned(count) if i == 0 else f.fresh(count)
+        copies = free(f, count)
         f.note(f"times{i}", copies)
         out.append(f.merge([copies, axis]))
     return tuple(out)
