@@ -210,6 +210,24 @@ def test_weights_that_are_not_finite(name: str, value: float) -> None:
         trace(model, torch.randn(1, 3, 8, 8))
 
 
+def test_a_buffer_may_hold_infinity() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.register_buffer("mask", torch.full((4, 4), float("-inf")).triu(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = self.layer(x).unsqueeze(1) + self.mask
+            return scores.softmax(-1)
+
+    model = Masked()
+    assert trace(model, torch.randn(2, 4)).tensor("mask").isinf().any()
+    model.mask[0, 0] = float("nan")
+    with pytest.raises(NotFinite, match="'mask' holds NaN"):
+        trace(model, torch.randn(2, 4))
+
+
 def test_large_but_finite_weights_pass() -> None:
     model = nn.Linear(4, 4)
     with torch.no_grad():

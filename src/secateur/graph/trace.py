@@ -111,10 +111,15 @@ def split_inputs(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any
 
 def _check_finite(model: nn.Module) -> None:
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.is_meta:
-            # One sum decides in the common case; a finite tensor can overflow it, so look again.
-            if not torch.isfinite(tensor.detach().sum()) and not torch.isfinite(tensor.detach()).all():
-                raise NotFinite(f"'{name}' holds NaN or infinity; load sound weights before pruning")
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
+            continue
+        # One sum decides in the common case; a finite tensor can overflow it, so look again.
+        if torch.isfinite(tensor.detach().sum()) or torch.isfinite(tensor.detach()).all():
+            continue
+        # A buffer may mean infinity: a mask before a softmax, a bound that binds nothing. Statistics never do.
+        bound = not isinstance(tensor, nn.Parameter) and "running_" not in name
+        if not bound or torch.isnan(tensor.detach()).any():
+            raise NotFinite(f"'{name}' holds NaN or infinity; load sound weights before pruning")
 
 
 def _tensors(tree: Any) -> list[Tensor]:
