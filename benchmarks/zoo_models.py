@@ -105,15 +105,3 @@ def settle_statistics(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[s
             model(*args, **kwargs)
     for hook in hooks:
         hook.remove()
-
-
-def define_torchvision_operators() -> list[torch.library.Library]:
-    """What torchvision's Python half expects, where its compiled half does not load; keep what is returned."""
-    try:
-        import torchvision  # noqa: F401
-    except Exception:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return [library]
-    return []

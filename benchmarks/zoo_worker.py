@@ -17,7 +17,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 import torch  # noqa: E402
 from measured import heaviest, peak, size, touched, write_record  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
-from zoo_models import build, define_torchvision_operators  # noqa: E402
+from torchvision_operators import define  # noqa: E402
+from zoo_models import build  # noqa: E402
 
 KEPT = 0.5
 
@@ -86,9 +87,8 @@ def main() -> int:
     """Builds the model, prunes it, runs the result, and writes what came of it."""
     tool, name, target = sys.argv[1:4]
     torch.set_num_threads(int(os.environ.get("ZOO_THREADS", "1")))
-    kept_alive = define_torchvision_operators()
+    define()
     model, x = build(name)
-    del kept_alive[1:]
     record: dict[str, Any] = {
         "tool": tool,
         "model": name,
