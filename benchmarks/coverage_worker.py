@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from coverage_own_module import own_module_error  # noqa: E402
-from measured import heaviest, held, peak, size, write_record  # noqa: E402
+from measured import heaviest, held, peak, size, touched, write_record  # noqa: E402
 from torch import Tensor, fx, nn  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 from zoo_models import settle_statistics  # noqa: E402
@@ -72,6 +72,7 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
         "single": sum(g.units == 1 for g in groups), "unknown": dict(groups.unknown),
     }  # fmt: skip
     record["locks"] = heaviest(groups.locked, held(groups))
+    record["locked_axes"] = heaviest(groups.locked, touched(groups))  # the other axes may be free
     dead = random_atoms(groups, zlib.crc32(name.encode()))
     plan = plan_of(groups, dead)
     clock.start()
