@@ -60,6 +60,56 @@ def rotated(m: Net, x: Tensor) -> Tensor:
     return m.b(torch.cat([plain, turned], -1))
 
 
+class Positions(nn.Module):
+    """DeBERTa's scores: queries against keys of relative positions, which are normed and projected as the stream is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(4, 12))
+        self.norm = nn.LayerNorm(12)
+        self.q = nn.Linear(12, 8)
+        self.k = nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = x.shape[0]
+        q, k = (
+            p(self.norm(x)).view(b, -1, 2, 4).transpose(1, 2).reshape(2 * b, -1, 4) for p in (self.q, self.k)
+        )
+        table = (
+            self.k(self.norm(self.table))
+            .view(1, 4, 2, 4)
+            .transpose(1, 2)
+            .repeat(b, 1, 1, 1)
+            .view(2 * b, 4, 4)
+        )
+        where = (torch.arange(3)[:, None] - torch.arange(3) + 1).abs().expand(2 * b, 3, 3)
+        scores = q @ k.mT + (q @ table.mT).gather(-1, where)
+        return (scores.view(b, 2, 3, 3).softmax(-1) @ k.view(b, 2, 3, 4)).transpose(1, 2).reshape(b, 3, 8)
+
+
+def alibi(m: Net, x: Tensor) -> Tensor:
+    """Slopes and distances made in the program: a slope for each head."""
+    q, k = (p(x).unflatten(-1, (4, 3)).transpose(1, 2) for p in (m.q, m.k))
+    slopes = torch.pow(torch.tensor(0.5), torch.arange(1, 5))
+    scores = q @ k.mT + slopes[:, None, None] * torch.arange(3.0)
+    return m.o((scores.softmax(-1) @ k).transpose(1, 2).flatten(2))
+
+
+def sinusoid(m: Net, x: Tensor) -> Tensor:
+    """Sines and cosines of positions, made in the program and added to the stream."""
+    angles = torch.arange(3.0)[:, None] * torch.pow(100.0, -torch.arange(6.0) / 6)
+    return m.b(m.a(x) + torch.cat([angles.sin(), angles.cos()], -1))
+
+
+def shared_keys(m: Net, x: Tensor) -> Tensor:
+    """Falcon's fused projection: two query heads, a key and a value for each of two groups, keys broadcast."""
+    b = x.shape[0]
+    fused = m.a(x).view(b, 3, 2, 4, 3)
+    q, k, v = fused[:, :, :, :-2], fused[:, :, :, [-2]], fused[:, :, :, [-1]]
+    q, k, v = (t.broadcast_to(q.shape).flatten(2, 3).transpose(1, 2) for t in (q, k, v))
+    return m.b(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, 3, 12))
+
+
 PAIR: Any = {"layers": linear(("a", 16, 12), ("b", 12, 5))}
 A = {"a.weight:0": "12 | a.weight:0 b.weight:1"}
 
@@ -68,14 +118,31 @@ CASES = (
          {"a.weight:0": "4 | a.weight:0 b.weight:1", "a.weight:0#2": "4 | a.weight:0*2 b.weight:1*2 lifted_tensor_0:0"},
          **PAIR, inputs=(2, 3, 16)),
     Rule("other names",
-         lambda m, x: m.b(torch.special.expit(h := m.a(x)) * torch.greater(h, 0.1) - torch.negative(h) // 2), A, **PAIR),
+         lambda m, x: m.b(torch.special.expit(h := m.a(x)) * torch.greater(h, 0.1) - torch.negative(h) // 2),
+         A, **PAIR),
     Rule("softmax by another name", lambda m, x: m.b(torch.special.softmax(m.a(x), -1)), A, **PAIR, restricted=True),
     Rule("differences lock", lambda m, x: m.c(torch.diff(m.b(m.a(x)), dim=-1)), A,
          linear(("a", 16, 12), ("b", 12, 9), ("c", 8, 5))),
     Rule("differences along another axis",
          lambda m, x: m.b(torch.diff(m.a(x), dim=1, prepend=m.a(x)[:, :1])), A, **PAIR, inputs=(2, 3, 16)),
-    Rule("pooled along the other axis", lambda m, x: m.b(F.avg_pool2d(m.a(x).unsqueeze(1), (2, 1)).squeeze(1)), A, **PAIR,
-         inputs=(2, 4, 16)),
+    Rule("positions as keys", lambda m, x: m.o(m.p(m.a(x))),
+         {"a.weight:0": "12 | a.weight:0 p.table:1 p.norm.weight:0 p.norm.bias:0 p.q.weight:1 p.k.weight:1",
+          "p.q.weight:0": "2 | p.q.weight:0*4 p.q.bias:0*4 p.k.weight:0*4 p.k.bias:0*4 o.weight:1*4",
+          "p.q.weight:0#2": "4 | p.q.weight:0*2 p.q.bias:0*2 p.k.weight:0*2 p.k.bias:0*2 o.weight:1*2"},
+         lambda: {"a": nn.Linear(7, 12, bias=False), "p": Positions(), "o": nn.Linear(8, 5, bias=False)}, (2, 3, 7),
+         restricted=True),
+    Rule("alibi", alibi,
+         {"q.weight:0": "4 | q.weight:0*3 k.weight:0*3 o.weight:1*3",
+          "q.weight:0#2": "3 | q.weight:0*4 k.weight:0*4 o.weight:1*4"},
+         linear(("q", 7, 12), ("k", 7, 12), ("o", 12, 5)), (2, 3, 7)),
+    # Each sine is of the same angle as a cosine.
+    Rule("sinusoid", sinusoid, {"a.weight:0": "6 | a.weight:0*2 b.weight:1*2"}, **PAIR, inputs=(2, 3, 16)),
+    Rule("one key for several queries", shared_keys,
+         {"a.weight:0": "2 | a.weight:0*12 b.weight:1*6", "a.weight:0#2": "2 | a.weight:0*6 b.weight:1*6",
+          "a.weight:0#3": "3 | a.weight:0*8 b.weight:1*4"},
+         linear(("a", 7, 24), ("b", 12, 5)), (2, 3, 7)),
+    Rule("pooled along the other axis",
+         lambda m, x: m.b(F.avg_pool2d(m.a(x).unsqueeze(1), (2, 1)).squeeze(1)), A, **PAIR, inputs=(2, 4, 16)),
     Rule("pooled with places",
          lambda m, x: m.c(sum(F.max_pool2d(m.b(m.a(x)).unsqueeze(1), (2, 1), return_indices=True)).squeeze(1)),
          A, inputs=(2, 4, 16)),

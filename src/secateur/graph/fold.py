@@ -22,13 +22,19 @@ from secateur.graph.record import fetch
 _MIXING = frozenset(
     f"aten::{name}"
     for name in (
-        "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "softmax", "log_softmax",
+        "batch_norm", "group_norm", "instance_norm", "rms_norm", "softmax", "log_softmax",
         "_weight_norm", "_weight_norm_interface", "linalg_vector_norm", "norm", "norm_except_dim", "mean",
         "sum", "var", "std", "var_mean", "std_mean", "amax", "amin", "linalg_norm", "mv", "dot", "vdot",
         "tril", "triu", "matrix_exp", "linalg_householder_product", "linalg_solve", "linalg_matrix_exp",
         "linalg_qr", "linalg_inv",
     )
 )  # fmt: skip
+
+# What these take in are activations, though they be learnt: tokens, queries, relative positions. They are normed and
+# projected as all others are, by weights that others use as well.
+_LAYERS = frozenset(
+    f"aten::{name}" for name in ("linear", "conv1d", "conv2d", "conv3d", "layer_norm", "embedding", "lstm", "gru")
+)
 
 # They change nothing where the shape stays: the exporter drops some of them, in one use and not in the next.
 _COPIES = frozenset(
@@ -50,7 +56,7 @@ def fold_parameters(module: fx.GraphModule) -> dict[str, tuple[str, ...]]:
     for node in module.graph.nodes:
         if node.op == "get_attr" and isinstance(fetch(module, str(node.target)), Tensor):
             sources[node] = (str(node.target),)
-        elif node.op == "call_function" and node.all_input_nodes:
+        elif node.op == "call_function" and node.all_input_nodes and op_name(node) not in _LAYERS:
             inputs = node.all_input_nodes
             if all(i in sources for i in inputs) and isinstance(node.meta.get("val"), (Tensor, tuple, list)):
                 sources[node] = tuple(dict.fromkeys(s for i in inputs for s in sources[i]))

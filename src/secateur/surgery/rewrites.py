@@ -166,7 +166,7 @@ def _selected(call: Call) -> fx.Node:
 
 
 def _index(call: Call) -> None:
-    """Indices written in the program point to where the positions have gone; those of positions that went are left out."""
+    """Indices written in the code point to where the positions are now; those of positions that went are left out."""
     if "looked_up" not in call.notes:
         return
     axis = call.notes["looked_up"]

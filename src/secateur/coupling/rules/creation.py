@@ -10,7 +10,7 @@ from secateur.graph import hint
 
 
 def free(f: Facts, size: int | SymInt) -> Axis:
-    """An axis of the program's own making: free, but for the batch itself; a multiple of it is pinned where it meets it."""
+    """An axis of the program's own making: free, but for the batch; a multiple of that is pinned where they meet."""
     batch = isinstance(size, SymInt) and size.node.expr.is_Symbol
     return f.pinned(hint(size)) if batch else f.fresh(hint(size))
 
