@@ -118,6 +118,8 @@ def _numbered(model: nn.Module) -> Iterator[dict[Attribute, int]]:
         if type(value) is int:
             found[origin] = value
             return TracedInt(value, origin)
+        if type(value) is float:
+            return TracedFloat(value, origin)
         if depth == _DEPTH:
             return value
         inner = [Attribute(origin.module, (*origin.keys, i)) for i in range(_length(value))]
@@ -323,7 +325,8 @@ def _aligned(ours: list[fx.Node], theirs: list[fx.Node]) -> Iterator[tuple[fx.No
     def key(node: fx.Node) -> str:
         stack = node.meta.get("nn_module_stack") or {}
         path = list(stack.values())[-1][0] if stack else ""
-        numbers = [_number(v) for v in flat_arguments(node)]
+        modal = any(word in op_name(node) for word in _MODAL)
+        numbers = [] if modal else [_number(v) for v in flat_arguments(node)]
         return f"{op_name(node)}|{path}|{numbers}"
 
     left, right = [key(n) for n in ours], [key(n) for n in theirs]
@@ -332,6 +335,13 @@ def _aligned(ours: list[fx.Node], theirs: list[fx.Node]) -> Iterator[tuple[fx.No
         return
     for a, b, size in difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
         yield from zip(ours[a : a + size], theirs[b : b + size], strict=True)
+
+
+_MODAL = (
+    "batch_norm",
+    "dropout",
+    "scaled_dot_product_attention",
+)  # the program reads the mode in their arguments
 
 
 def _number(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -32,10 +32,26 @@ class Construction:
     Args:
         axes: for ``(parameter, axis)``, the expression that gives its length.
         attributes: for an integer attribute of a module, the expression that gives its value.
+        stored: names of the tensors that are saved with the model; what is not is computed from the configuration.
+        model: the model as it was.
     """
 
     axes: Mapping[tuple[str, int], Any]
     attributes: Mapping[Attribute, Any]
+    stored: frozenset[str]
+    model: nn.Module
+
+    def floats(self, numbers: Mapping[Attribute, int]) -> dict[Attribute, float]:
+        """What other numbers the class computes from a configuration with these: a scale, say."""
+        config = copy.deepcopy(self.model.config)
+        for attribute, value in numbers.items():
+            if attribute.module == "" and attribute.keys[0] == "config":
+                assign(config, attribute.keys[1:], value)
+        before, after = _made(type(self.model), self.model.config), _made(type(self.model), config)
+        if before is None or after is None:
+            return {}
+        was = _values(before, float)
+        return {a: v for a, v in _values(after, float).items() if a in was and was[a] != v}
 
     def equations(self, groups: Groups, found: list[Equation], sizes: Sizes) -> list[Equation]:
         """What the configuration adds to the equations ``found`` for these sizes."""
@@ -45,6 +61,12 @@ class Construction:
             Equation(expression, sizes.of(state[name][axis]), anchor)
             for (name, axis), expression in self.axes.items()
             if name in state
+        ]
+        more += [
+            Equation(len(axis), sizes.of(axis), anchor, literal=True)
+            for name, axes in state.items()
+            for axis in axes
+            if name not in self.stored
         ]
         known = {e.left: e.right for e in reversed(found) if isinstance(e.left, Attribute)}
         more += [
@@ -77,7 +99,7 @@ def construction(model: nn.Module, probe: Probe) -> Construction:
         if other is not None:
             axes.see(number, _sizes(other))
             attributes.see(number, _values(other))
-    return Construction(axes.expressions(), attributes.expressions())
+    return Construction(axes.expressions(), attributes.expressions(), frozenset(model.state_dict()), model)
 
 
 class _Learnt:
@@ -118,27 +140,34 @@ class _Learnt:
         return result
 
 
-def rebuildable(module: nn.Module) -> str:
-    """Whether a cut class can be made again from its configuration; in words why not, empty if it can."""
-    again = _built(module, None, 0)
-    if again is None:
-        return "its configuration does not build"
-    ours, theirs = _sizes(module), _sizes(again)
-    wrong = next((p for p, n in ours.items() if p in theirs and theirs[p] != n), None)
-    if wrong is None:
-        return ""
-    return f"its configuration gives axis {wrong[1]} of '{wrong[0]}' a length of {theirs[wrong]}, not {ours[wrong]}"
+def from_config(module: nn.Module) -> nn.Module | None:
+    """A cut class made again from its configuration, with its weights; None where that cannot be done."""
+    like = next((p for p in module.parameters() if p.is_floating_point()), None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            again = type(module)(copy.deepcopy(module.config))
+        if like is not None:
+            again = again.to(like.device, like.dtype)
+        again.load_state_dict(module.state_dict())
+    except Exception:  # sizes that the configuration does not give
+        return None
+    return again.eval()
 
 
 def _built(model: nn.Module, number: Attribute | None, value: int) -> nn.Module | None:
     """The class made from its configuration, with one number changed; None where that is refused."""
+    config = copy.deepcopy(getattr(model, "config", None))
+    if number is not None:
+        assign(config, number.keys[1:], value)
+    return _made(type(model), config)
+
+
+def _made(kind: Callable[[Any], nn.Module], config: Any) -> nn.Module | None:
     try:
-        config = copy.deepcopy(model.config)
-        if number is not None:
-            assign(config, number.keys[1:], value)
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")
-            return type(model)(config)
+            return kind(config)
     except Exception:  # whatever a class says about widths that it does not take
         return None
 
@@ -152,10 +181,10 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from model.named_buffers()
 
 
-def _values(model: nn.Module) -> dict[Attribute, int]:
+def _values(model: nn.Module, kind: type = int) -> dict[Attribute, Any]:
     return {
         Attribute(path, (key,)): value
         for path, module in model.named_modules()
         for key, value in module.__dict__.items()
-        if type(value) is int
+        if type(value) is kind
     }

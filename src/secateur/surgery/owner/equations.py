@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import fx
 
 from secateur.coupling import Groups, Value, literal_indices, source_of
-from secateur.graph import Length, Probe, Use, bind, flat_arguments, op_name
+from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, op_name
 from secateur.surgery.emit import rewrite
 from secateur.surgery.sizes import Sizes
 
@@ -68,6 +68,9 @@ class More(Protocol):
 
     def equations(self, groups: Groups, found: list[Equation], sizes: Sizes) -> list[Equation]:
         """What it adds to those found."""
+
+    def floats(self, numbers: Mapping[Attribute, int]) -> dict[Attribute, float]:
+        """Numbers that are not whole and change with these."""
 
 
 def all_equations(groups: Groups, probe: Probe, sizes: Sizes, more: More | None) -> list[Equation]:

@@ -43,12 +43,12 @@ class Values:
     """What a cut asks of the user's class.
 
     Args:
-        attributes: new values of integer attributes.
+        attributes: new values of numbers that modules hold.
         folds: factors for weights, where the class will compute a constant otherwise.
         obstacles: what could not be solved.
     """
 
-    attributes: Mapping[Attribute, int]
+    attributes: Mapping[Attribute, int | float]
     folds: tuple[Fold, ...]
     obstacles: tuple[Obstacle, ...]
 
@@ -58,6 +58,7 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | No
     found = all_equations(groups, probe, sizes, more)
     known_lengths = lengths(groups, probe, sizes)
     values: dict[Attribute, int] = {}
+    floats: dict[Attribute, float] = {}
     obstacles: list[Obstacle] = []
     for equation in found:
         if isinstance(equation.left, Attribute):
@@ -68,6 +69,10 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | No
 
     def value_of(leaf: Attribute | Length) -> Any:
         if isinstance(leaf, Attribute):
+            if leaf in floats or leaf not in probe.attributes:
+                return floats.get(
+                    leaf
+                )  # a number that is not whole, and stays as it is unless it is known to change
             return Fraction(values.get(leaf, probe.attributes[leaf]))
         return Fraction(known_lengths[leaf]) if leaf in known_lengths else None
 
@@ -77,10 +82,13 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | No
                 words = f"the code says {equation.left}, the cut needs {equation.right}"
                 obstacles.append(Obstacle("-", words, equation.node))
         elif not isinstance(equation.left, Attribute):
-            problem = _compound(equation, values, probe, known_lengths, value_of)
+            problem = _compound(equation, values, probe, value_of)
             if problem:
                 obstacles.append(problem)
-    changed = {a: v for a, v in values.items() if v != probe.attributes[a]}
+    changed: dict[Attribute, int | float] = {a: v for a, v in values.items() if v != probe.attributes[a]}
+    if more is not None:
+        floats.update(more.floats(values))
+        changed |= floats
     return Values(changed, tuple(folds(probe, groups.coupling.values, value_of)), tuple(obstacles))
 
 
@@ -88,12 +96,11 @@ def _compound(
     equation: Equation,
     values: dict[Attribute, int],
     probe: Probe,
-    known: Mapping[Length, Any],
     value_of: Any,
 ) -> Obstacle | None:
     """Checks an equation with arithmetic in it; solves it where one attribute in it is still open."""
     parts = list(leaves(equation.left))
-    if any(isinstance(leaf, Length) and leaf not in known for leaf in parts):
+    if any(value_of(leaf) is None for leaf in parts):
         return None
     is_choice = isinstance(equation.right, bool)
     still_open = [p for p in parts if isinstance(p, Attribute) and p not in values and not is_choice]
@@ -197,13 +204,13 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
         object.__setattr__(owner, leaf, tensor)
 
 
-def assign(holder: Any, keys: Sequence[str | int], value: int) -> None:
+def assign(holder: Any, keys: Sequence[str | int], value: float) -> None:
     """Sets the number that ``keys`` lead to; tuples on the way are made anew."""
     held = holder.__dict__
     held[keys[0]] = _replaced(held[keys[0]], keys[1:], value)
 
 
-def _replaced(current: Any, keys: Sequence[str | int], value: int) -> Any:
+def _replaced(current: Any, keys: Sequence[str | int], value: float) -> Any:
     if not keys:
         return value
     if isinstance(current, tuple):

@@ -135,7 +135,7 @@ class _Search:
 
         def value_of(leaf: Attribute | Length) -> Any:
             if isinstance(leaf, Attribute):
-                return point.attributes[leaf]
+                return point.attributes.get(leaf)
             size = self.sizes.get(leaf)
             return None if size is None else self._number(size, point.shares)
 
