@@ -7,7 +7,7 @@ given choice of atoms, and what a rewrite needs to know of a node.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
+from secateur.coupling.operators import Operator, as_operators
 from secateur.coupling.outputs import FreeAxes, FreeOutputs, free_axes
 from secateur.coupling.rules import RULES, Rule, elementwise, lock
 from secateur.coupling.solve import Monomial, Solution, solve
@@ -31,11 +32,13 @@ class Coupling:
         values: for each node a :class:`Value`, a list of them for several outputs, or None for numbers.
         facts: what the rules stated.
         solution: classes, monomials and reasons.
+        operators: what a user has taught, by operator name.
     """
 
     values: Mapping[fx.Node, Any]
     facts: Facts
     solution: Solution
+    operators: Mapping[str, Operator] = field(default_factory=dict)
 
     def classes(self, axis: Axis) -> np.ndarray:
         """int64 ``[n]``: the class of each position, 0 where it is pinned."""
@@ -113,20 +116,23 @@ class Coupling:
 
 
 def couple(
-    graph: Graph, rules: Mapping[str, Rule] | None = None, free_outputs: FreeOutputs | None = None
+    graph: Graph, rules: Mapping[str, Rule | Operator] | None = None, free_outputs: FreeOutputs | None = None
 ) -> Coupling:
     """Labels and solves a traced program.
 
     Args:
         graph: the program.
-        rules: further or other rules by operator name (``"namespace::name"``), over the built-in table.
+        rules: further or other rules by operator name (``"namespace::name"``), over the built-in table; an
+            :class:`Operator` where arguments hold sizes.
         free_outputs: axes of outputs that may shrink; see :func:`secateur.find_groups`.
 
     Raises:
         UnknownName: ``free_outputs`` names what the model does not return.
+        RequestError: something in ``rules`` is no rule, or declares sizes that are not there.
     """
     free = free_axes(graph, free_outputs)
-    table = {**RULES, **(rules or {})}
+    operators = as_operators(rules)
+    table = {**RULES, **{name: operator.checked for name, operator in operators.items()}}
     facts = Facts()
     values: dict[fx.Node, Any] = {}
     tensors: dict[int, Axes] = {}
@@ -136,7 +142,7 @@ def couple(
             _pin_outputs(graph, facts, values, free)
         values[node] = _visit(graph, node, facts, values, tensors, table)
     facts.node = None
-    return Coupling(values, facts, solve(facts))
+    return Coupling(values, facts, solve(facts), operators)
 
 
 def _visit(

@@ -20,6 +20,7 @@ from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axis
 from secateur.coupling.locks import Lock, find_locks
 from secateur.coupling.lone import pin_units
+from secateur.coupling.operators import Operator
 from secateur.coupling.outputs import FreeOutputs
 from secateur.coupling.rules import Rule
 from secateur.coupling.values import Value
@@ -109,13 +110,13 @@ class Groups:
 
 
 def find_groups(
-    graph: Graph, rules: Mapping[str, Rule] | None = None, free_outputs: FreeOutputs | None = None
+    graph: Graph, rules: Mapping[str, Rule | Operator] | None = None, free_outputs: FreeOutputs | None = None
 ) -> Groups:
     """Finds what can be removed from a traced model, and why the rest cannot.
 
     Args:
         graph: from :func:`secateur.trace`.
-        rules: rules for operators of the user's own, by name.
+        rules: rules for operators of the user's own, by name; an :class:`Operator` where arguments hold sizes.
         free_outputs: outputs that may get narrower, as those of a model without a head: ``True`` for all, names or
             indices, or these with axes, ``{"last_hidden_state": [2]}``. What reads them must then take what is kept,
             which :attr:`Pruned.outputs` says; axis 0 is the batch and stays.

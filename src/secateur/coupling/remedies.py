@@ -95,7 +95,7 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         "unknown operator", r"has no rule",
         "teach Secateur the operator in a dozen lines: find_groups(graph, rules={'{operator}': rule}); prune and cut "
-        "take rules= too",
+        "take rules= too; see docs/own-operators.md",
     ),
     Remedy(KERNEL, KERNEL_AXIS, "kernels keep their size"),
     Remedy(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from secateur.coupling import Groups, Rule, find_groups
+from secateur.coupling import Groups, Operator, Rule, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import Dynamic, trace
 from secateur.planning import Plan, choice_of
@@ -47,7 +47,7 @@ def cut(
     model: nn.Module,
     plan: Plan,
     example_inputs: Inputs,
-    rules: Mapping[str, Rule] | None = None,
+    rules: Mapping[str, Rule | Operator] | None = None,
     dynamic: Dynamic | None = None,
 ) -> fx.GraphModule:
     """Applies a plan to a model and returns a smaller one; the model is not changed.

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from secateur.coupling import Groups, Value
 from secateur.graph import fetch, op_name
-from secateur.surgery.rewrites import REWRITES, Call
+from secateur.surgery.rewrites import Call, rewrite_of
 from secateur.surgery.sizes import Sizes
 
 
@@ -59,9 +59,10 @@ def rewrite(groups: Groups, sizes: Sizes) -> dict[fx.Node, fx.Node]:
         new = graph.node_copy(node, lambda n: nodes[n])
         new.meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
         nodes[node] = new
-        if node.op == "call_function" and coupling.values.get(node) is not None and op_name(node) in REWRITES:
-            notes = coupling.facts.notes.get(node, {})
-            REWRITES[op_name(node)](Call(node, new, coupling.values, notes, sizes))
+        if node.op == "call_function" and coupling.values.get(node) is not None:
+            change = rewrite_of(op_name(node), coupling.operators)
+            if change is not None:
+                change(Call(node, new, coupling.values, coupling.facts.notes.get(node, {}), sizes))
     return nodes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from secateur.cost import Macs, Params
-from secateur.coupling import FreeOutputs, Groups, Lock, Rule, find_groups
+from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups
 from secateur.errors import FormError, RecipeError
 from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
@@ -62,7 +62,7 @@ def prune(
     task: Task | None = None,
     allocator: Allocator | None = None,
     rounding: Rounding | None = None,
-    rules: Mapping[str, Rule] | None = None,
+    rules: Mapping[str, Rule | Operator] | None = None,
     dynamic: Dynamic | None = None,
     free_outputs: FreeOutputs | None = None,
     form: str = "graph",
@@ -82,7 +82,8 @@ def prune(
         task: likewise; classification by default.
         allocator: uniform for ``keep``, global otherwise, by default.
         rounding: to multiples of eight by default.
-        rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
+        rules: rules for operators of the user's own, by name, or an :class:`secateur.Operator` where arguments hold
+            sizes; see docs/own-operators.md.
         dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
         free_outputs: outputs that may get narrower: ``True`` for all, names or indices, or these with axes, such as
             ``{"last_hidden_state": [2]}``; see :func:`secateur.find_groups`. A model without a head, whose output is

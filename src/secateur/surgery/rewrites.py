@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from secateur.coupling import Axes, Axis, Value, bind
+from secateur.coupling import Axes, Axis, Operator, Value, bind
 from secateur.graph import hint
 from secateur.surgery.sizes import Sizes
 
@@ -224,7 +224,9 @@ def _number(value: Any) -> Any:
     return value.meta["val"] if isinstance(value, fx.Node) else value
 
 
-REWRITES: Mapping[str, Callable[[Call], None]] = {
+Rewrite = Callable[[Call], None]
+
+REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(("aten::view", "aten::reshape", "aten::_unsafe_view"), _view),
     **dict.fromkeys(("aten::reshape_as", "aten::view_as"), _reshape_as),
     "aten::unflatten": _unflatten,
@@ -255,3 +257,20 @@ REWRITES: Mapping[str, Callable[[Call], None]] = {
     **dict.fromkeys(("aten::pad", "aten::constant_pad_nd"), _pad),
     "aten::scaled_dot_product_attention": _attention,
 }  # fmt: skip
+
+
+def rewrite_of(name: str, taught: Mapping[str, Operator]) -> Rewrite | None:
+    """What changes the calls of an operator: as the user says, who may know one of the table's better."""
+    operator = taught.get(name)
+    if operator is None or not (operator.sizes or operator.rewrite):
+        return REWRITES.get(name)
+
+    def both(call: Call) -> None:
+        axes = operator.axes_of_sizes(call.old, call.values, call.notes)
+        if axes:
+            given = bind(call.new)
+            call.set(**{argument: call.size(given[argument], axis) for argument, axis in axes.items()})
+        if operator.rewrite is not None:
+            operator.rewrite(call)
+
+    return both

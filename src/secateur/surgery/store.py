@@ -20,8 +20,8 @@ from secateur.coupling import find_groups
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
 from secateur.graph import decode, encode, fetch, probe, trace
+from secateur.surgery.compare import relative_error
 from secateur.surgery.owner import own_class, plan_for_shapes, values_for
-from secateur.surgery.verify import relative_error
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"

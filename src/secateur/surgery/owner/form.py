@@ -14,11 +14,11 @@ from torch.utils import _pytree as pytree
 from secateur.coupling import Groups, source_of
 from secateur.graph import Probe
 from secateur.planning import Plan, dead_atoms
+from secateur.surgery.compare import relative_error
 from secateur.surgery.owner.config import rebuildable
 from secateur.surgery.owner.equations import More
 from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
 from secateur.surgery.sizes import Sizes
-from secateur.surgery.verify import relative_error
 from secateur.task import to_device
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 2e-2}

@@ -95,7 +95,9 @@ def _compound(
     parts = list(leaves(equation.left))
     if any(isinstance(leaf, Length) and leaf not in known for leaf in parts):
         return None
-    for attempt in (None, *[p for p in parts if isinstance(p, Attribute) and p not in values]):
+    is_choice = isinstance(equation.right, bool)
+    still_open = [p for p in parts if isinstance(p, Attribute) and p not in values and not is_choice]
+    for attempt in (None, *still_open):
         try:
             if attempt is not None:
                 now = evaluate(equation.left, value_of)
@@ -107,6 +109,8 @@ def _compound(
         if attempt is not None:
             del values[attempt]
     named = next((str(p) for p in parts if isinstance(p, Attribute)), "-")
+    if is_choice:
+        return Obstacle(named, "the code compares it and would go another way", None)
     return Obstacle(
         named, f"the code computes a size with it that the cut needs to be {equation.right}", equation.node
     )
