@@ -322,7 +322,9 @@ def test_where_layers_are_tied() -> None:
 
 def test_locks_are_ordinary_records() -> None:
     lock = ready("plain")[1].locked[0]
-    assert str(lock).startswith(f"{lock.param} axis {lock.axis}, {lock.positions} of {lock.size}: {lock.reason}")
+    assert str(lock).startswith(
+        f"{lock.param} axis {lock.axis}, {lock.positions} of {lock.size}: {lock.reason}"
+    )
     assert isinstance(lock, Lock) and (lock.operator, lock.reason, lock.source, lock.remedy) == (
         lock.causes[0].operator, lock.causes[0].reason, lock.causes[0].source, lock.causes[0].remedy
     )  # fmt: skip
