@@ -12,7 +12,7 @@ only restrict what can be cut, so whatever the solver does is sound.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ _PATIENCE = 200  # refinements tried before conflicts are settled by pinning alo
 _DERIVED = "every position of it is tied to one that cannot be cut"
 _UNIFORM = TIED
 _CONFLICT = "two operators regroup it in ways that no smaller size fits both"
+_IMPLIED = "several axes are compared with copies of themselves along it"
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,13 @@ class _Solver:
         left: list[int] = []
         right: list[int] = []
         pins: list[int] = []
+        implied: list[tuple[int, int]] = []  # the first lives only where the second does
         conflicts: dict[int, tuple[Monomial, Monomial]] = {}
         by_monomial: dict[Monomial, int] = {}
         for whole, alternatives in definitions.items():
+            if within := [f for f in alternatives if whole in f]:
+                implied += [(whole, a) for f in within for a in f if a != whole]
+                continue
             forms = sorted({expand.product(f) for f in alternatives}, key=lambda m: (len(m), m))
             if any(whole in f for f in forms) or expand.cycles(whole):
                 # It is a factor of itself: what it is part of lives whenever it does.
@@ -239,11 +244,16 @@ class _Solver:
                     pins += sorted(ours | theirs)
                 else:
                     conflicts[whole] = (first, other)
-        if left or pins:
+        united, fixed = _implications(implied)
+        left += [whole for whole, _ in united]
+        right += [factor for _, factor in united]
+        if left or pins or fixed:
             if left:
                 self._tie(np.array(left), np.array(right))
             if pins:
                 self._pin(np.array(pins), _CONFLICT, self.live[0])
+            if fixed:
+                self._pin(np.array(fixed), _IMPLIED, self.live[0])
             return True
         if conflicts:
             self._settle(conflicts)
@@ -326,6 +336,18 @@ class _Solver:
             self._grow()
             return False
         return all((self._view(a) == self._view(b)).all() for a, b in zip(*pieces, strict=True))
+
+
+def _implications(pairs: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[int]]:
+    """What makes ``(a, b)``, a lives only where b does, true: a and b united, or b pinned.
+
+    They are united where each has no other partner; more of them at once would make whole axes live and die
+    together. Returns the pairs to unite and what to pin.
+    """
+    of_first, of_second = Counter(a for a, _ in set(pairs)), Counter(b for _, b in set(pairs))
+    united = [(a, b) for a, b in dict.fromkeys(pairs) if of_first[a] == of_second[b] == 1]
+    fixed = sorted({b for _, b in pairs} - {b for _, b in united})
+    return united, fixed
 
 
 class _Expander:
