@@ -56,6 +56,8 @@ def tree(folder):
         ((*GOOD, "--target", "tensorrt:int8"), "no target tensorrt:int8"),
         ((*GOOD, "--device", "phone"), "device=phone"),
         ((*GOOD, "--seed", "x"), "--seed"),
+        ((*GOOD, "--free-outputs", "logits:1"), "returns nothing called 'logits'"),
+        ((*GOOD, "--set", "free_outputs=[logits]"), "free_outputs must be bool or dict"),
         # recipes
         (("compress", "missing.yaml", "--out", "run"), "cannot read the recipe missing.yaml"),
         (("compress", "broken.yaml", "--out", "run"), "broken.yaml is no YAML"),

@@ -266,10 +266,11 @@ def reasons() -> Iterator[str]:
             if not (isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("pin", "pinned")):
                 continue
             said = node.args[1] if len(node.args) > 1 else None
-            if isinstance(said, ast.Name) and said.id in named:
-                yield named[said.id]
-            elif isinstance(said, ast.Constant) and isinstance(said.value, str):
-                yield said.value
+            for part in [said.body, said.orelse] if isinstance(said, ast.IfExp) else [said]:
+                if isinstance(part, ast.Name) and part.id in named:
+                    yield named[part.id]
+                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
 
 
 def test_every_reason_that_a_rule_gives_has_its_remedy() -> None:
@@ -322,6 +323,9 @@ def test_where_layers_are_tied() -> None:
 
 def test_locks_are_ordinary_records() -> None:
     lock = ready("plain")[1].locked[0]
+    assert str(lock).startswith(
+        f"{lock.param} axis {lock.axis}, {lock.positions} of {lock.size}: {lock.reason}"
+    )
     assert isinstance(lock, Lock) and (lock.operator, lock.reason, lock.source, lock.remedy) == (
         lock.causes[0].operator, lock.causes[0].reason, lock.causes[0].source, lock.causes[0].remedy
     )  # fmt: skip

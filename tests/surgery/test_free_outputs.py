@@ -143,3 +143,34 @@ def test_a_classifiers_classes_go_only_if_asked() -> None:
     assert sc.prune(model, inputs()[:, 0], keep=0.5).model(inputs()[:, 0]).shape == (2, 8)
     result = sc.prune(model, inputs()[:, 0], params="0.5x", free_outputs=["output"])
     assert result.model(inputs()[:, 0]).shape == (2, len(result.outputs[0][1]))
+
+
+@pytest.mark.parametrize("form", ["module", "auto"])
+def test_the_owners_class_gets_narrower_too(model: Encoder, form: str) -> None:
+    result = sc.prune(model, inputs(), keep=0.5, free_outputs=True, form=form)
+    assert type(result.model) is Encoder and result.form == "module"
+    assert result.model(inputs())["tokens"].shape == (2, 5, len(result.outputs[0][2]))
+
+
+class Heads(nn.Module):
+    """Attention that returns its heads, merged and apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(6, 3 * 16, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, v = self.qkv(x).reshape(x.shape[0], -1, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        heads = nn.functional.scaled_dot_product_attention(q, k, v)
+        return heads.transpose(1, 2).flatten(2), heads
+
+
+def test_heads_that_are_returned_lose_the_same_dimensions() -> None:
+    """Whoever reads an output knows of no order in each head: the record must hold for all of them."""
+    torch.manual_seed(0)
+    result = sc.prune(Heads().eval(), inputs(), keep=0.5, free_outputs=True)
+    (heads, dims), merged = result.outputs[1].values(), result.outputs[0][2]
+    assert len(heads) == len(dims) == 2 and not result.plan.permuted
+    assert merged == tuple(4 * h + d for h in heads for d in dims)
+    # Both outputs must be free for any of this.
+    assert not sc.prune(Heads().eval(), inputs(), keep=0.5, free_outputs=[0]).outputs

@@ -67,6 +67,13 @@ class Lock:
     causes: tuple[Cause, ...]
     component: int
 
+    def __str__(self) -> str:
+        further = "".join(f"; and {c.reason} ({c.operator})" for c in self.causes[1:])
+        return (
+            f"{self.param} axis {self.axis}, {self.positions} of {self.size}: {self.reason} ({self.operator} at "
+            f"{self.source}){further}. To free it: {self.remedy}"
+        )
+
     @property
     def positions(self) -> int:
         """How many of its positions are locked."""

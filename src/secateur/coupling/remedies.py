@@ -113,14 +113,42 @@ REMEDIES: tuple[Remedy, ...] = (
         "space", r"places in a window|image's height",
         "its positions are places, not channels: a smaller window or scale has fewer of them",
     ),
-    Remedy("coordinates", r"holds coordinates", "coordinates are two or three numbers, and all are needed"),
+    Remedy(
+        "coordinates", r"holds coordinates|corners of boxes",
+        "coordinates are a few numbers, and all are needed",
+    ),
+    Remedy("space", r"boxes are cut out of it", "its positions are places: a smaller image has fewer"),
+    Remedy("complex", r"real and the imaginary part", "a complex number has two parts, and both are needed"),
+    Remedy(
+        "frequency", r"Fourier",
+        "each position is a frequency of all others; a transform of a shorter axis has fewer",
+    ),
     Remedy(
         "lookup", r"looked up by index", on=r"embedding",
         says="its rows are looked up by number, as the words of a vocabulary are",
         remedy="a row goes only with what it stands for: a smaller vocabulary or table, numbered anew, has fewer",
     ),
     Remedy(
-        "lookup", r"looked up by index",
+        "experts", r"handed out to experts|positions are experts",
+        "an expert goes only together with its place in the router: a model built with fewer experts has fewer",
+    ),
+    Remedy(
+        "recurrent", r"layers and directions|gates of a recurrent",
+        "fewer layers, directions or gates make another module: build it with fewer",
+    ),
+    Remedy("recurrent", r"told by its size alone", "a hidden size above that of the projection is free to shrink"),
+    Remedy("recurrent", r"recurrence runs along it", "its positions are steps in time: a shorter sequence has fewer"),
+    Remedy(
+        "values", r"positions by their values|values are looked for",
+        "what is picked by value has a length that nobody knows beforehand; torch.where in its place keeps the shape",
+    ),
+    Remedy(
+        "compared", r"compare[sd]",
+        "its positions stand for those of another axis, one by one: both come from the length of the sequence, and a "
+        "shorter one has fewer",
+    ),
+    Remedy(
+        "lookup", r"looked up by index|written by index",
         "positions that are named by number cannot go without changing the numbers; a slice in place of indices, where "
         "it does the same, would free them",
     ),
@@ -129,7 +157,7 @@ REMEDIES: tuple[Remedy, ...] = (
         "its numbers point at positions of another tensor, and there is one for each: nothing is to be saved here",
     ),
     Remedy(
-        "order", r"depends on the order|orders along it|returns positions along",
+        "order", r"depends on the order|orders along it|returns positions along|subtracts its neighbours",
         "{operator} counts or compares all positions along the axis; applied to another axis or to fewer channels it "
         "would free these",
     ),

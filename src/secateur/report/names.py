@@ -27,13 +27,21 @@ def name_range(names: Sequence[str]) -> str:
 
 
 def folded(names: Iterable[str]) -> list[str]:
-    """Names in order, those that count through one of their numbers without a gap as one."""
+    """Names in order, those that count through one of their numbers without a gap as one, and these in turn."""
+    before = list(dict.fromkeys(names))
+    while len(after := _once(before)) < len(before):
+        before = after
+    return before
+
+
+def _once(names: Sequence[str]) -> list[str]:
     runs: list[list[str]] = []
     slots: dict[int, int] = {}  # for a run of two and more, by its place: which part of the name counts
     at: dict[tuple[int, tuple[str, ...]], int] = {}
-    for name in dict.fromkeys(names):
+    for name in names:
         parts = _NUMBER.split(name)
-        keys = {i: (i, (*parts[:i], *parts[i + 1 :])) for i in range(1, len(parts), 2)}
+        counting = [i for i in range(1, len(parts), 2) if parts[i - 1][-1:] not in ("[", "–")]
+        keys = {i: (i, (*parts[:i], *parts[i + 1 :])) for i in counting}
         for i, key in keys.items():
             place = at.get(key, -1)
             if place < 0 or slots.get(place, i) != i:
