@@ -10,7 +10,8 @@ from coverage_hf_vision import RESNET, SWIN, VIT
 DETR: dict[str, Any] = {
     "backbone_config": {"model_type": "resnet", **RESNET}, "use_timm_backbone": False, "use_pretrained_backbone": False,
     "backbone": None, "num_queries": 7, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
-    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_labels": 5,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
+    "num_labels": 5,
 }  # fmt: skip
 LEVELS: dict[str, Any] = {
     **DETR,
