@@ -10,7 +10,10 @@ import warnings
 
 import coverage_hf_decoders
 import coverage_hf_encoders
+import coverage_hf_modalities
 import coverage_hf_pairs
+import coverage_hf_scenes
+import coverage_hf_speech
 import coverage_hf_vision
 import torch
 from coverage_hf_entry import Entry
@@ -21,11 +24,13 @@ from zoo_models import randomise
 from secateur.task import Inputs
 
 ENTRIES: dict[str, Entry] = {
-    **coverage_hf_encoders.ENTRIES,
-    **coverage_hf_decoders.ENTRIES,
-    **coverage_hf_pairs.ENTRIES,
-    **coverage_hf_vision.ENTRIES,
-}
+    name: entry
+    for subject in (
+        coverage_hf_encoders, coverage_hf_decoders, coverage_hf_pairs, coverage_hf_speech, coverage_hf_modalities,
+        coverage_hf_vision, coverage_hf_scenes,
+    )
+    for name, entry in subject.ENTRIES.items()
+}  # fmt: skip
 
 
 def names() -> list[str]:

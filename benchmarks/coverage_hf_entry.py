@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 VOCABULARY = 96
+TEXT: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "intermediate_size": 80, "max_position_embeddings": 64, "projection_dim": 20, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

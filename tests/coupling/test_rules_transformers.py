@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.coupling import RULES
+from secateur.coupling import RULES, find_groups
+from secateur.graph import trace
+from secateur.planning import plan_of
+from secateur.surgery import cut_groups
 from tests.coupling.small import Net, Rule, check, linear
+from tests.zoo import written
 
 
 @torch.library.custom_op("secateur_tests::grouped_mm", mutates_args=())
@@ -28,8 +33,9 @@ def _(input: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
 class Stack(nn.Module):
     """Three experts of 16 to 12 to 8; each row goes to one, by a router."""
 
-    def __init__(self) -> None:
+    def __init__(self, product: Callable[[Tensor, Tensor, Tensor], Tensor] = grouped_mm) -> None:
         super().__init__()
+        self.product = product
         self.up = nn.Parameter(torch.randn(3, 16, 12))
         self.down = nn.Parameter(torch.randn(3, 12, 8))
         self.router = nn.Linear(16, 3, bias=False)
@@ -38,8 +44,8 @@ class Stack(nn.Module):
         chosen = self.router(x).argmax(-1)
         order = chosen.argsort(stable=True)
         offsets = (chosen.unsqueeze(-1) <= torch.arange(3)).sum(0).to(torch.int32)
-        rows = grouped_mm(x[order], self.up, offsets).relu()
-        return grouped_mm(rows, self.down, offsets)[order.argsort(stable=True)]
+        rows = self.product(x[order], self.up, offsets).relu()
+        return self.product(rows, self.down, offsets)[order.argsort(stable=True)]
 
 
 def assembled(m: Net, x: Tensor) -> Tensor:
@@ -168,3 +174,18 @@ def test_experts_lose_neurons_and_share_which() -> None:
         lambda: {"a": nn.Linear(7, 16, bias=False), "e": Stack(), "c": nn.Linear(8, 5, bias=False)}, (6, 7),
     )  # fmt: skip
     check(experts, {"secateur_tests::grouped_mm": RULES["transformers::grouped_mm_fallback"]})
+
+
+def test_experts_in_bfloat16_are_checked_in_double_precision() -> None:
+    """torch's own operator takes bfloat16 alone when it is exported, and widths of eight."""
+    layers = Stack(lambda rows, stack, offs: torch._grouped_mm(rows, stack, offs=offs))
+    layers.up, layers.down = nn.Parameter(torch.randn(3, 16, 32)), nn.Parameter(torch.randn(3, 32, 8))
+    model = Net(lambda m, x: m.c(m.e(m.a(x))), a=nn.Linear(8, 16), e=layers, c=nn.Linear(8, 5)).to(
+        torch.bfloat16
+    )
+    groups = find_groups(trace(model.eval(), torch.randn(6, 8, dtype=torch.bfloat16)))
+    experts = groups["e.up:2"]
+    assert written(experts) == "32 | e.down:1 e.up:2"
+    result = cut_groups(groups, plan_of(groups, experts.atoms[::2]), dtype=torch.float64)
+    assert result.module.get_parameter("e.down").shape == (3, 16, 8)
+    assert result.verification.max_relative_error <= 1e-10

@@ -20,6 +20,7 @@ from secateur.errors import NotVerified
 from secateur.graph import fetch, op_name
 from secateur.surgery.compare import decides, has_nan, is_random, relative_error, rounding
 from secateur.surgery.emit import Emitted
+from secateur.surgery.precise import PRECISE
 from secateur.task import to_device
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
@@ -177,8 +178,9 @@ class _Lockstep:
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if self.dtype is not None:
             args, kwargs = fx.node.map_aggregate((args, kwargs), self._promote_dtype)
-        assert callable(node.target)
-        result = node.target(*args, **kwargs)
+        run = PRECISE.get(op_name(node), node.target) if self.dtype == torch.float64 else node.target
+        assert callable(run)
+        result = run(*args, **kwargs)
         if op_name(node) in _EMPTY:  # what memory holds is no one's value, but parts of it may be compared
             result = torch.zeros_like(result)
         return fx.node.map_aggregate(result, self._promote) if self.dtype is not None else result
