@@ -2,8 +2,9 @@
 
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
-from secateur.coupling.groups import Group, Groups, Lock, Member, find_groups, source_of
+from secateur.coupling.groups import Groups, Lock, find_groups, source_of
 from secateur.coupling.rules import RULES, Rule
+from secateur.coupling.units import Group, Member
 from secateur.coupling.values import Arguments, Value, bind
 
 __all__ = [

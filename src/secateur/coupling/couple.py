@@ -19,7 +19,7 @@ from secateur.coupling.facts import Axes, Axis, Facts, Mixing
 from secateur.coupling.rules import RULES, Rule, elementwise, lock
 from secateur.coupling.solve import Monomial, Solution, solve
 from secateur.coupling.values import Arguments, Value
-from secateur.graph import Graph, fetch, op_name, shape_of
+from secateur.graph import Graph, op_name, shape_of
 
 
 @dataclass(frozen=True)
@@ -37,30 +37,37 @@ class Coupling:
     solution: Solution
 
     def classes(self, axis: Axis) -> np.ndarray:
-        """int64 ``[n]``: the class of each position, 0 where it is pinned."""
-        return self.solution.class_of[axis]
+        """int64 ``[n]``: the class of each position, 0 where it is pinned; one object for equal ones.
+
+        Programs have thousands of axes and few that differ, so what is derived from classes can be kept by their
+        identity.
+        """
+        known = self._known.get(id(axis))
+        if known is None:
+            found = self.solution.class_of[axis]
+            known = self._known[id(axis)] = (axis, self._distinct.setdefault(found.tobytes(), found))
+        return known[1]
 
     @cached_property
-    def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Product classes, their atoms end to end, and where each one's atoms start."""
-        items = sorted(self.solution.monomials.items())
-        atoms = [a for _, m in items for a in m]
-        starts = np.cumsum([0, *(len(m) for _, m in items)])[:-1]
-        return np.array([c for c, _ in items], dtype=np.int64), np.array(atoms, dtype=np.int64), starts
+    def _known(self) -> dict[int, tuple[Axis, np.ndarray]]:
+        return {}  # by identity, with the axis, so that no other can take its address
+
+    @cached_property
+    def _distinct(self) -> dict[bytes, np.ndarray]:
+        return {}
 
     def alive(self, dead_atoms: np.ndarray) -> np.ndarray:
         """bool ``[labels]``: which classes live when these atoms are removed."""
         alive = np.ones(self.facts.size, dtype=bool)
         alive[dead_atoms] = False
-        products, atoms, starts = self._flat
-        if len(products):
-            alive[products] = np.logical_and.reduceat(alive[atoms], starts)
         alive[0] = True
+        products, atoms = self.solution.products
+        alive[products] = alive[atoms].all(axis=1)
         return alive
 
     def keep(self, axis: Axis, alive: np.ndarray) -> np.ndarray:
         """bool ``[n]``: which positions of an axis live."""
-        return alive[self.solution.class_of[axis]]
+        return alive[self.classes(axis)]
 
     def monomial(self, label_class: int) -> Monomial:
         """Atoms that must all live for a class to live."""
@@ -116,8 +123,8 @@ def _visit(
         shape = shape_of(node)
         return Value(tuple(facts.pinned(n) for n in shape), shape, node)
     if node.op == "get_attr":
-        tensor = fetch(graph.module, str(node.target))
-        if not isinstance(tensor, Tensor):
+        tensor = graph.state.get(str(node.target))
+        if tensor is None:
             return None
         shape = tuple(tensor.shape)
         if id(tensor) not in tensors:  # tied parameters share their axes

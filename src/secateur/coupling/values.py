@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -74,18 +75,20 @@ class Arguments:
 
 def bind(node: fx.Node) -> dict[str, Any]:
     """A call's raw arguments by schema name, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
+    arguments = _arguments(node.target)
+    if arguments is None:
         return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
-    out = {}
-    for i, argument in enumerate(schema.arguments):
-        if i < len(node.args):
-            out[argument.name] = node.args[i]
-        elif argument.name in node.kwargs:
-            out[argument.name] = node.kwargs[argument.name]
-        else:
-            out[argument.name] = argument.default_value if argument.has_default_value() else None
-    return out
+    out = {name: node.kwargs.get(name, default) for name, default in arguments[len(node.args) :]}
+    return dict(zip((name for name, _ in arguments), node.args, strict=False)) | out
+
+
+@functools.cache
+def _arguments(target: Any) -> tuple[tuple[str, Any], ...] | None:
+    """Names and defaults of an operator's arguments: reading them from its schema takes longer than a rule."""
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return None
+    return tuple((a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments)
 
 
 def _resolve(value: Any, values: dict[fx.Node, Any]) -> Any:

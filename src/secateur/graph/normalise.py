@@ -7,6 +7,7 @@ standardisation, weight norm) are folded into a parameter: their value would cha
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,11 @@ _MIXING = frozenset(
 
 def op_name(node: fx.Node) -> str:
     """``aten::conv2d`` for an operator of torch's registry, else the Python function's name."""
-    target = node.target
+    return _target_name(node.target)
+
+
+@functools.cache
+def _target_name(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload):
         return str(target._schema.name)
     return getattr(target, "__name__", str(target))

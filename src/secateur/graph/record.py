@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,6 +40,13 @@ class Graph:
     folded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def state(self) -> Mapping[str, Tensor]:
+        """The tensors that the program reads, by name, each once, in order of use."""
+        found = {str(n.target): n for n in self.module.graph.nodes if n.op == "get_attr"}
+        values = {name: fetch(self.module, name) for name in found}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
     @property
     def nodes(self) -> list[fx.Node]:
         """The nodes of the program, in order."""
@@ -46,25 +54,16 @@ class Graph:
 
     def tensor(self, name: str) -> Tensor:
         """The parameter, buffer or constant called ``name``."""
-        return fetch(self.module, name)
+        return self.state[name] if name in self.state else fetch(self.module, name)
 
     def state_names(self) -> list[str]:
         """Names of the tensors that the program reads, each once, in order of use."""
-        names = dict.fromkeys(
-            str(n.target)
-            for n in self.module.graph.nodes
-            if n.op == "get_attr" and isinstance(fetch(self.module, str(n.target)), Tensor)
-        )
-        return list(names)
+        return list(self.state)
 
     @property
     def parameters(self) -> int:
         """Number of parameters that the program uses (buffers not counted)."""
-        return sum(
-            self.tensor(n).numel()
-            for n in self.state_names()
-            if isinstance(self.tensor(n), torch.nn.Parameter)
-        )
+        return sum(t.numel() for t in self.state.values() if isinstance(t, torch.nn.Parameter))
 
 
 def fetch(module: torch.nn.Module, target: str) -> Any:

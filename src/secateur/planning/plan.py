@@ -125,11 +125,16 @@ def plan_of(groups: Groups, dead_atoms: np.ndarray) -> Plan:
     """The plan that removes these atoms."""
     alive = groups.coupling.alive(dead_atoms)
     kept: dict[str, dict[int, tuple[int, ...]]] = {}
+    found: dict[int, tuple[int, ...] | None] = {}  # by classes, which axes that live and die alike share
     for name, axes in groups.coupling.state_axes.items():
         for i, axis in enumerate(axes):
-            mask = groups.coupling.keep(axis, alive)
-            if not mask.all():
-                kept.setdefault(name, {})[i] = tuple(np.nonzero(mask)[0].tolist())
+            classes = groups.coupling.classes(axis)
+            if id(classes) not in found:
+                mask = alive[classes]
+                found[id(classes)] = None if mask.all() else tuple(np.nonzero(mask)[0].tolist())
+            indices = found[id(classes)]
+            if indices is not None:
+                kept.setdefault(name, {})[i] = indices
     return Plan(groups.graph.fingerprint, kept)
 
 
@@ -148,21 +153,28 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
         )
     state = groups.coupling.state_axes
     masks: dict[tuple[str, int], np.ndarray] = {}
+    known: dict[tuple[int, int], np.ndarray] = {}  # by the tuple of indices, which coupled axes often share
     for name, axes in plan.kept.items():
         for axis, indices in axes.items():
             if name not in state or not 0 <= axis < len(state[name]):
                 raise PlanError(f"the plan names '{name}' axis {axis}, which the model does not have")
             size = len(state[name][axis])
-            if not indices or indices[0] < 0 or indices[-1] >= size or any(np.diff(indices) <= 0):
-                raise PlanError(
-                    f"the plan's indices for '{name}' axis {axis} (size {size}) are not sorted and inside"
-                )
-            masks[name, axis] = np.isin(np.arange(size), indices)
+            if (id(indices), size) not in known:
+                where = np.array(indices, dtype=np.int64)
+                if not indices or where[0] < 0 or where[-1] >= size or (where[1:] <= where[:-1]).any():
+                    raise PlanError(
+                        f"the plan's indices for '{name}' axis {axis} (size {size}) are not sorted and inside"
+                    )
+                mask = np.zeros(size, dtype=bool)
+                mask[where] = True
+                known[id(indices), size] = mask
+            masks[name, axis] = known[id(indices), size]
     dead = []
     for group in groups:
         touched = [(m, masks[m.param, m.axis]) for m in group.members if (m.param, m.axis) in masks]
         if touched:
-            lives = np.any([mask[m.positions].any(axis=1) for m, mask in touched], axis=0)
+            once = {(id(m.positions), id(mask)): (m.positions, mask) for m, mask in touched}.values()
+            lives = np.any([mask[positions].any(axis=1) for positions, mask in once], axis=0)
             dead.append(group.atoms[~lives])
     atoms = np.concatenate(dead) if dead else np.empty(0, dtype=np.int64)
     implied = plan_of(groups, atoms).kept

@@ -41,10 +41,11 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
         nodes[node] = new
         value = coupling.values.get(node)
         if node.op == "get_attr":
-            original = fetch(old, str(node.target))
+            name = str(node.target)
+            original = groups.graph.state[name] if name in groups.graph.state else fetch(old, name)
             if id(original) not in copies:
                 copies[id(original)] = _cut_tensor(original, value, sizes)
-            state[str(node.target)] = copies[id(original)]
+            state[name] = copies[id(original)]
         elif node.op == "call_function" and value is not None and op_name(node) in REWRITES:
             notes = coupling.facts.notes.get(node, {})
             REWRITES[op_name(node)](Call(node, new, coupling.values, notes, sizes))
@@ -62,7 +63,9 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
 def _cut_tensor(original: Any, value: Any, sizes: Sizes) -> Any:
     if not isinstance(original, Tensor) or not isinstance(value, Value):
         return original if not isinstance(original, Tensor) else original.detach().clone()
-    cut = sizes.take(original.detach(), value.axes).clone()
+    cut = sizes.take(original.detach(), value.axes)
+    if cut.data_ptr() == original.data_ptr():  # nothing was removed: the result must not share memory
+        cut = cut.clone()
     if isinstance(original, torch.nn.Parameter):
         return torch.nn.Parameter(cut, requires_grad=original.requires_grad)
     return cut
