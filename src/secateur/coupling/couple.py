@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, fx
 
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
+from secateur.coupling.monomials import Monomial
 from secateur.coupling.rules import RULES, Rule, elementwise, lock
-from secateur.coupling.solve import Monomial, Solution, solve
+from secateur.coupling.solve import Solution, solve
 from secateur.coupling.values import Arguments, Value
 from secateur.graph import Graph, op_name, shape_of
 

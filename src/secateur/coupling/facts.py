@@ -60,7 +60,8 @@ class Facts:
     """What the rules have stated so far; the one mutable object of this room.
 
     ``notes`` keeps axes that a rewrite needs later, such as the group axis of a grouped convolution; ``consumed``
-    those that an operator sums over, of the operand that is not masked: a layer's weight, along its inputs.
+    those that an operator sums over, of the operand that is not masked: a layer's weight, along its inputs. ``blocks``
+    are the axes as they were made, by identity: consecutive labels, and no two overlap.
     """
 
     size: int = 1
@@ -72,6 +73,7 @@ class Facts:
     unknown: list[fx.Node] = field(default_factory=list)
     consumed: list[Axis] = field(default_factory=list)
     node: fx.Node | None = None
+    blocks: dict[int, Axis] = field(default_factory=dict)
     _zeros: dict[int, Axis] = field(default_factory=dict)
     _factors: dict[int, tuple[Axis, tuple[Axis, ...]]] = field(default_factory=dict)
     _merged: dict[tuple[int, ...], Axis] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Facts:
             return self.pinned(n)
         axis = np.arange(self.size, self.size + n, dtype=np.int64)
         self.size += n
+        self.blocks[id(axis)] = axis
         return axis
 
     def pinned(self, n: int) -> Axis:
@@ -106,7 +109,8 @@ class Facts:
 
     def is_pinned(self, axis: Axis) -> bool:
         """Whether an axis is known to be pinned already, before solving."""
-        return axis is self._zeros.get(len(axis)) or not axis.any()
+        # Looking at the first position settles most cases, at a tenth of the price of looking at all.
+        return axis is self._zeros.get(len(axis)) or not ((len(axis) and axis[0]) or axis.any())
 
     # -- stating facts -------------------------------------------------------------------------------
 

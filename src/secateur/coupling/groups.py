@@ -146,12 +146,16 @@ def source_of(node: fx.Node | None) -> str:
 def _prunable_share(graph: Graph, coupling: Coupling) -> float:
     """Share of the parameters of which at least one axis position belongs to a unit."""
     free = total = 0.0
-    from torch.nn import Parameter
-
+    share: dict[int, float] = {}  # by classes, which many axes have in common
     for name, axes in coupling.state_axes.items():
         tensor = graph.tensor(name)
-        if isinstance(tensor, Parameter):
+        if isinstance(tensor, torch.nn.Parameter):
+            fixed = 1.0
+            for axis in axes:
+                classes = coupling.classes(axis)
+                if id(classes) not in share:
+                    share[id(classes)] = float((classes == 0).mean()) if len(axis) else 1.0
+                fixed *= share[id(classes)]
             total += tensor.numel()
-            fixed = float(np.prod([(coupling.classes(a) == 0).mean() if len(a) else 1.0 for a in axes]))
             free += tensor.numel() * (1.0 - fixed)
     return free / total if total else 0.0

@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
+from secateur.coupling.classes import of_blocks, united
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
 from secateur.coupling.monomials import Disagreements, Monomial, Rows
 
@@ -81,8 +82,8 @@ def solve(facts: Facts) -> Solution:
 class _Solver:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.edges: list[tuple[np.ndarray, np.ndarray]] = list(facts.equal)
-        self.class_of = np.arange(facts.size)
+        self.edges: list[tuple[np.ndarray, np.ndarray]]
+        self.class_of, self.edges = of_blocks(facts.size, facts.equal, facts.blocks)
         self.pinned = np.zeros(facts.size, dtype=bool)
         self.pinned[0] = True
         self.reason = np.full(facts.size, -1)
@@ -116,23 +117,10 @@ class _Solver:
             self.reason = np.concatenate([self.reason, np.full(more, -1)])
 
     def _components(self) -> None:
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         self._grow()
-        if not self.edges:
-            self._spread_pins()
-            return
-        a = self.class_of[np.concatenate([x for x, _ in self.edges])]
-        b = self.class_of[np.concatenate([y for _, y in self.edges])]
-        self.edges = []
-        n = len(self.class_of)
-        _, component = connected_components(
-            coo_array((np.ones(len(a), dtype=np.int8), (a, b)), (n, n)), False
-        )
-        smallest = np.full(component.max() + 1, n)
-        np.minimum.at(smallest, component, np.arange(n))
-        self.class_of = smallest[component][self.class_of]
+        if self.edges:
+            self.class_of = united(self.class_of, self.edges)
+            self.edges = []
         self._spread_pins()
 
     def _spread_pins(self) -> None:

@@ -10,6 +10,7 @@ object: what follows looks at each of those once, however many axes have it.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ class _Incidence:
         first = np.ones(len(found), dtype=bool)
         first[1:] = found[1:] != found[:-1]
         starts = np.nonzero(first)[0]
-        return cls(found[starts], starts, np.diff(starts, append=len(found)), where)
+        ends = np.append(starts[1:], len(found))
+        return cls(found[starts], starts, ends - starts, where)
 
     @property
     def strides(self) -> np.ndarray:
@@ -141,7 +143,7 @@ def _activations(coupling: Coupling) -> Iterator[Axis]:
             for axis in item.axes if isinstance(item, Value) else ():
                 if id(axis) not in seen:
                     seen.add(id(axis))
-                    if len(axis) > 1 and axis.any():
+                    if len(axis) > 1 and (axis[0] or axis.any()):
                         yield axis
 
 
@@ -195,8 +197,9 @@ def _shares(incidence: _Incidence, owner: np.ndarray, place: np.ndarray) -> Iter
     """For each group with units in an axis: its index and ``[units, multiplicity]`` positions."""
     owners = owner[incidence.atoms]
     order = np.argsort(owners, kind="stable")
-    bounds = np.nonzero(np.diff(owners[order], prepend=-1, append=-1))[0]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    grouped = owners[order]
+    bounds = [0, *(np.nonzero(grouped[1:] != grouped[:-1])[0] + 1).tolist(), len(grouped)]
+    for start, stop in itertools.pairwise(bounds if len(grouped) else ()):
         mine = order[start:stop]
         count = int(incidence.counts[mine[0]])
         positions = np.empty((len(mine), count), dtype=np.int64)

@@ -56,7 +56,7 @@ class Arguments:
                 if isinstance(item, Value):
                     yield name, item
 
-    @property
+    @functools.cached_property
     def outputs(self) -> list[tuple[int, ...]]:
         """Shapes of the outputs; one for an operator with a single output."""
         result = self.node.meta["val"]

@@ -32,12 +32,25 @@ class Magnitude(Criterion):
         wanted: dict[str, set[int]] = defaultdict(set)
         for member in (m for g in run.groups for m in g.members if m.param in tensors):
             wanted[member.param].add(member.axis)
-        summed = {
-            (name, axis): values
-            for name, axes in wanted.items()
-            for axis, values in power_sums(tensors[name], self.p, sorted(axes)).items()
-        }
+        vectors = [name for name in wanted if tensors[name].dim() == 1]
+        summed = _of_vectors({name: tensors[name] for name in vectors}, self.p)
+        for name in wanted.keys() - set(vectors):
+            sums = power_sums(tensors[name], self.p, sorted(wanted[name]))
+            summed.update({(name, axis): values for axis, values in sums.items()})
         return gather(run.groups, summed)
+
+
+def _of_vectors(vectors: Mapping[str, Tensor], p: float) -> dict[tuple[str, int], np.ndarray]:
+    """``|w|^p`` of tensors with one axis: biases and norms, most of a model's tensors, in one pass for each type."""
+    alike: dict[tuple[torch.dtype, torch.device], list[str]] = defaultdict(list)
+    for name, vector in vectors.items():
+        alike[vector.dtype, vector.device].append(name)
+    out = {}
+    for names in alike.values():
+        powers = power_sums(torch.cat([vectors[n] for n in names]), p, (0,))[0]
+        bounds = np.cumsum([len(vectors[n]) for n in names])[:-1]
+        out.update({(n, 0): part for n, part in zip(names, np.split(powers, bounds), strict=True)})
+    return out
 
 
 def power_sums(tensor: Tensor, p: float, axes: Sequence[int]) -> dict[int, np.ndarray]:
@@ -46,25 +59,23 @@ def power_sums(tensor: Tensor, p: float, axes: Sequence[int]) -> dict[int, np.nd
     The tensor is read once, in blocks of its first axis that stay in the processor's cache in double precision; a whole
     layer in double precision would not, and takes several times as long.
     """
-    out = {axis: torch.zeros(tensor.shape[axis], dtype=torch.float64) for axis in axes}
-    dropped = [i for i in range(tensor.dim()) if i not in out]
-    rows = (
-        len(tensor) if tensor.device.type != "cpu" else max(1, _BLOCK * len(tensor) // max(1, tensor.numel()))
-    )
-    for start in range(0, len(tensor), rows):
-        block = tensor[start : start + rows]
+    found: dict[int, list[Tensor]] = {axis: [] for axis in axes}
+    dropped = [i for i in range(tensor.dim()) if i not in found]
+    count, size = tensor.shape[0], tensor.numel()
+    rows = max(1, _BLOCK * count // max(1, size)) if tensor.device.type == "cpu" else max(1, count)
+    for block in tensor.split(rows):
         powers = (block.abs() if block.is_complex() else block).to(torch.float64, copy=True)
         powers = powers.mul_(powers) if p == 2 else powers.abs_() if p == 1 else powers.abs_().pow_(p)
         if dropped:
             powers = powers.sum(dim=dropped, keepdim=True)
-        for axis, total in out.items():
+        for axis, sums in found.items():
             others = [i for i in range(tensor.dim()) if i != axis]
-            summed = (powers.sum(dim=others) if others else powers).cpu()
-            if axis == 0:
-                total[start : start + rows] = summed
+            summed = powers.sum(dim=others) if others else powers
+            if axis == 0 or not sums:
+                sums.append(summed)
             else:
-                total += summed
-    return {axis: total.numpy() for axis, total in out.items()}
+                sums[0] += summed
+    return {axis: torch.cat(sums).cpu().numpy() for axis, sums in found.items()}
 
 
 _BLOCK = 2**18

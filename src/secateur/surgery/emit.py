@@ -37,7 +37,7 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
     copies: dict[int, Any] = {}
     for node in old.graph.nodes:
         new = graph.node_copy(node, lambda n: nodes[n])
-        new.meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
+        new.meta = {k: node.meta[k] for k in ("nn_module_stack", "stack_trace") if k in node.meta}
         nodes[node] = new
         value = coupling.values.get(node)
         if node.op == "get_attr":
