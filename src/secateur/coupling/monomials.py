@@ -73,9 +73,6 @@ class Rows:
 
     def circular(self) -> np.ndarray:
         """bool ``[n]``: rows whose whole is, through the first row of each whole, a factor of itself."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         own, factors = self.whole[self.first], self.factors[self.first]
         open_ = np.zeros(self.pad + 1, dtype=bool)
         open_[own] = True
@@ -87,6 +84,9 @@ class Rows:
             own, factors = own[left], factors[left]
         if not len(own):
             return np.zeros(len(self.whole), dtype=bool)
+        from scipy.sparse import coo_array  # rarely needed, and slow to import
+        from scipy.sparse.csgraph import connected_components
+
         inside = open_[factors]
         head = np.repeat(own, inside.sum(axis=1))
         arcs = (np.ones(len(head), dtype=np.int8), (head, factors[inside]))
