@@ -7,12 +7,35 @@ whatever their length; what remains is united label by label, in passes over arr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from secateur.coupling.facts import Axis
 
 Pair = tuple[Axis, Axis]
+Key = TypeVar("Key")
+
+
+class DisjointSets(Generic[Key]):
+    """Things that are united two by two; each set has one root."""
+
+    def __init__(self) -> None:
+        self.parent: dict[Key, Key] = {}
+
+    def root(self, key: Key) -> Key:
+        """What stands for the set of ``key``."""
+        path = []
+        while self.parent.setdefault(key, key) != key:
+            path.append(key)
+            key = self.parent[key]
+        for passed in path:
+            self.parent[passed] = key
+        return key
+
+    def unite(self, one: Key, other: Key) -> None:
+        """Makes the sets of both one."""
+        self.parent[self.root(other)] = self.root(one)
 
 
 def of_blocks(size: int, pairs: Iterable[Pair], blocks: Mapping[int, Axis]) -> tuple[np.ndarray, list[Pair]]:
@@ -26,26 +49,18 @@ def of_blocks(size: int, pairs: Iterable[Pair], blocks: Mapping[int, Axis]) -> t
     Returns:
         int64 ``[size]``, the smallest label of each class; and pairs.
     """
-    parent: dict[int, int] = {}
-    lengths: dict[int, int] = {}
+    sets, lengths = DisjointSets[int](), dict[int, int]()
     left = []
-
-    def root(start: int) -> int:
-        while (above := parent.get(start, start)) != start:
-            parent[start] = start = parent.get(above, above)
-        return start
-
     for first, second in pairs:
         if id(first) not in blocks or id(second) not in blocks:
             left.append((first, second))
             continue
-        ends = int(first[0]), int(second[0])
-        lengths[ends[0]] = lengths[ends[1]] = len(first)
-        low, high = sorted(map(root, ends))
-        parent[high] = low
+        low, high = sorted((sets.root(int(first[0])), sets.root(int(second[0]))))
+        sets.unite(low, high)
+        lengths[int(first[0])] = lengths[int(second[0])] = len(first)
     class_of = np.arange(size)
     for start, length in lengths.items():
-        class_of[start : start + length] -= start - root(start)
+        class_of[start : start + length] -= start - sets.root(start)
     return class_of, left
 
 

@@ -19,14 +19,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from torch import fx
 
 from secateur.coupling.classes import of_blocks, united
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
 from secateur.coupling.monomials import Disagreements, Monomial, Rows
+from secateur.coupling.remedies import TIED
 
 _PATIENCE = 200  # refinements tried before conflicts are settled by pinning alone
 _DERIVED = "every position of it is tied to one that cannot be cut"
-_UNIFORM = "all of its positions live and die together, so that removing one would empty the axis"
+_UNIFORM = TIED
 _CONFLICT = "two operators regroup it in ways that no smaller size fits both"
 
 
@@ -40,11 +42,13 @@ class Solution:
             ``[products, width]``, padded with 0, the pinned class, which lives always. Other classes are
             their own atom.
         reasons: for each pinned label that a rule or the solver pinned, the index into ``pins`` or -1.
+        components: int64 ``[labels]``; as ``class_of``, with the classes that are pinned kept apart.
     """
 
     class_of: np.ndarray
     products: tuple[np.ndarray, np.ndarray]
     reasons: np.ndarray
+    components: np.ndarray
 
     @cached_property
     def monomials(self) -> Mapping[int, Monomial]:
@@ -53,19 +57,18 @@ class Solution:
         return {w: tuple(a for a in row if a) for w, row in zip(wholes.tolist(), atoms.tolist(), strict=True)}
 
     def atoms_of(self, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Atoms of several classes, and the position in ``classes`` of each."""
+        """int64 ``[k]`` each: the atoms of several classes, and the position in ``classes`` of each, ascending."""
         wholes, atoms = self.products
-        place = np.searchsorted(wholes, classes)
-        product = np.zeros(len(classes), dtype=bool)
-        inside = place < len(wholes)
-        product[inside] = wholes[place[inside]] == classes[inside]
-        own = np.nonzero(~product & (classes != 0))[0]
-        rows, columns = np.nonzero(atoms[place[product]])
-        where = np.nonzero(product)[0]
-        return (
-            np.concatenate([classes[own], atoms[place[product]][rows, columns]]),
-            np.concatenate([own, where[rows]]),
-        )
+        place = np.minimum(np.searchsorted(wholes, classes), max(len(wholes) - 1, 0))
+        product = wholes[place] == classes if len(wholes) else np.zeros(len(classes), dtype=bool)
+        if not product.any():
+            where = np.nonzero(classes)[0]
+            return classes[where], where
+        table = np.zeros((len(classes), atoms.shape[1]), dtype=np.int64)
+        table[:, 0] = classes
+        table[product] = atoms[place[product]]
+        where, column = np.nonzero(table)
+        return table[where, column], where
 
     def monomial(self, label_class: int) -> Monomial:
         """Atoms that must all be kept for a class to be kept; empty if it is pinned."""
@@ -104,7 +107,8 @@ class _Solver:
             if self._monomial_rules():
                 continue
             break
-        return Solution(np.where(self.pinned, 0, self.class_of), self.products, self.reason)
+        class_of = np.where(self.pinned, 0, self.class_of)
+        return Solution(class_of, self.products, self.reason, self.class_of)
 
     # -- classes -------------------------------------------------------------------------------------
 
@@ -136,11 +140,20 @@ class _Solver:
             self.pinned & (first[self.class_of] < len(self.facts.pins)), first[self.class_of], -1
         )
 
-    def _pin(self, labels: np.ndarray, why: str, product: Product) -> None:
-        self.facts.pins.append(Pin(labels, why, product.node))
+    def _pin(self, labels: np.ndarray, why: str | int, product: Product) -> None:
+        """Pins labels for a new reason, or for that of an earlier pin, by its index."""
+        if isinstance(why, str):
+            self.facts.pins.append(Pin(labels, why, product.node))
+            why = len(self.facts.pins) - 1
         new = labels[~self.pinned[labels]]
         self.pinned[new] = True
-        self.reason[new] = len(self.facts.pins) - 1
+        self.reason[new] = why
+
+    def _tie(self, first: np.ndarray, second: np.ndarray, node: fx.Node | None = None) -> None:
+        if not len(first):
+            return
+        self.edges.append((first, second))
+        self.facts.ties.append((first, second, node))
 
     def _view(self, axis: Axis) -> np.ndarray:
         return np.where(self.pinned[axis], 0, self.class_of[axis])
@@ -179,7 +192,7 @@ class _Solver:
                 factor = np.max(np.stack(grid), axis=0)
                 differs = alone & (factor != whole)
                 if differs.any():
-                    self.edges.append((product.whole[differs], factor[differs]))
+                    self._tie(product.whole[differs], factor[differs], product.node)
                     changed = True
             none = (free == 0) & ~dead
             if none.any():
@@ -187,12 +200,18 @@ class _Solver:
                 changed = True
         return changed
 
-    def _inherited(self, *axes: Axis) -> str:
+    def _inherited(self, *axes: Axis) -> str | int:
+        """The pin that axes are pinned for, by its index: the cause goes where they go."""
         for axis in axes:
             known = self.reason[axis]
             known = known[known >= 0]
             if len(known):
-                return self.facts.pins[int(known[0])].reason
+                return int(known[0])
+        for axis in axes:
+            cause = self.facts.cause_of(axis)
+            if cause is not None:
+                self.facts.pins.append(Pin(axis[:0], cause.reason, cause.node, cause.made))
+                return len(self.facts.pins) - 1
         return _DERIVED
 
     # -- monomials -----------------------------------------------------------------------------------
@@ -206,15 +225,15 @@ class _Solver:
             factors = rows.factors[circular]
             whole = np.broadcast_to(rows.whole[circular, None], factors.shape)
             others = (factors != rows.pad) & (factors != whole)
-            self.edges.append((whole[others], factors[others]))
+            self._tie(whole[others], factors[others])
             return True
         forms = rows.expanded()
-        self.edges.append(forms.twins())
+        self._tie(*forms.twins())
         differing = forms.disagreements()
-        self.edges.append(differing.equal)
+        self._tie(*differing.equal)
         if len(differing.pinned):
             self._pin(differing.pinned, _CONFLICT, self.live[0])
-        if len(differing.pinned) or any(len(a) for a, _ in self.edges):
+        if len(differing.pinned) or self.edges:
             return True
         if len(differing.wholes):
             self._settle(differing)
@@ -249,7 +268,8 @@ class _Solver:
                 [p for f, part in zip(x.factors, parts, strict=True) for p in self.facts.split(f, part)]
                 for x, parts in ((first, common.of_first), (second, common.of_second))
             ]
-            self.edges += zip(*pieces, strict=True)
+            for a, b in zip(*pieces, strict=True):
+                self._tie(a, b, second.node)
             return
         free = [f for x in (first, second) for f in x.factors if not self.pinned[f].all()]
         self._pin(min(free, key=len), _CONFLICT, first)

@@ -64,21 +64,39 @@ class Group:
         return len(self.atoms)
 
 
-def collect(coupling: Coupling) -> tuple[Group, ...]:
-    """All groups, in the order in which parameters first name their units."""
-    incidences: dict[int, _Incidence] = {}
-    spots = []
-    for name, axes in coupling.state_axes.items():
-        for i, axis in enumerate(axes):
-            if len(axis) > 1:
-                spots.append((name, i, id(axis), _incidence(incidences, coupling, axis)))
-    atoms = _in_order(coupling.facts.size, list(incidences.values()))
+def find_units(coupling: Coupling) -> tuple[tuple[Group, ...], dict[int, list[Axis]]]:
+    """All groups, in the order in which parameters first name their units.
+
+    Returns:
+        the groups, of two units and more, and for each atom that has no fellow the axes that it stands in.
+    """
+    known: dict[int, _Incidence] = {}
+    spots = [
+        (name, i, axis, _incidence(known, coupling, axis))
+        for name, axes in coupling.state_axes.items()
+        for i, axis in enumerate(axes)
+        if len(axis) > 1
+    ]
+    inside = list(known.values())
     # Units that differ in which part of an activation they stand in must not be exchanged either: removing
     # all of one part would leave an axis empty.
     for axis in _activations(coupling):
-        _incidence(incidences, coupling, axis)
-    clusters = _clusters(atoms, _signatures(coupling.facts.size, list(incidences.values())))
-    return tuple(_build(coupling, spots, clusters))
+        _incidence(known, coupling, axis)
+    every = list(known.values())
+    size = coupling.facts.size
+    clusters = _clusters(_in_order(size, inside), _signatures(size, every))
+    clusters, alone = _together(size, inside, every, clusters)
+    left = {
+        atom: [axis for _, _, axis, incidence in spots if atom in incidence.atoms] for atom in alone.tolist()
+    }
+    return tuple(_build(coupling, spots, clusters)), left
+
+
+def consumed(coupling: Coupling) -> frozenset[tuple[str, int]]:
+    """Parameter axes that a layer sums over."""
+    summed = {id(axis) for axis in coupling.facts.consumed}
+    named = coupling.state_axes.items()
+    return frozenset((n, i) for n, axes in named for i, a in enumerate(axes) if id(a) in summed)
 
 
 @dataclass(frozen=True)
@@ -147,14 +165,15 @@ def _activations(coupling: Coupling) -> Iterator[Axis]:
                         yield axis
 
 
-def _signatures(size: int, incidences: list[_Incidence]) -> np.ndarray:
-    """uint64 ``[labels]``: a hash of how each atom stands in every axis: how often and at which stride."""
+def _signatures(size: int, incidences: list[_Incidence], strides: bool = True) -> np.ndarray:
+    """uint64 ``[labels]``: a hash of how each atom stands in every axis: how often and, if asked, at which stride."""
     signature = np.zeros(size, dtype=np.uint64)
     for salt, incidence in enumerate(incidences, start=1):
-        mixed = np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64) ^ (
-            incidence.counts.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
-            + incidence.strides.astype(np.uint64)
-        ) * np.uint64(0x165667B19E3779F9)
+        mixed = incidence.counts.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+        if strides:
+            mixed += incidence.strides.astype(np.uint64)
+        mixed *= np.uint64(0x165667B19E3779F9)
+        mixed ^= np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64)
         mixed ^= mixed >> np.uint64(29)
         signature[incidence.atoms] += mixed * np.uint64(0xBF58476D1CE4E5B9)
     return signature
@@ -170,22 +189,51 @@ def _clusters(atoms: np.ndarray, signature: np.ndarray) -> list[np.ndarray]:
     return np.split(atoms[order], np.cumsum(np.bincount(rank))[:-1])
 
 
+def _together(
+    size: int, inside: list[_Incidence], every: list[_Incidence], clusters: list[np.ndarray]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Groups of one unit, put together where they differ only in how far apart their positions lie.
+
+    Returns:
+        the clusters of two atoms and more, and the atoms that are left alone.
+    """
+    lone = np.array([c[0] for c in clusters if len(c) == 1], dtype=np.int64)
+    if not len(lone):
+        return clusters, lone
+    alike = _clusters(lone, _signatures(size, every, strides=False))
+    grouped = {int(a[0]): a for a in alike if len(a) > 1 and _apart(size, inside, a)}
+    joined = np.concatenate([np.empty(0, dtype=np.int64), *grouped.values()])
+    out = [grouped.get(int(c[0]), c) for c in clusters if len(c) > 1 or int(c[0]) in grouped]
+    return out, lone[~np.isin(lone, joined)]
+
+
+def _apart(size: int, incidences: list[_Incidence], atoms: np.ndarray) -> bool:
+    """Whether no two of these atoms share a position: heads and the dimensions inside them do."""
+    mine = np.zeros(size, dtype=bool)
+    mine[atoms] = True
+    for incidence in incidences:
+        positions = incidence.positions[np.repeat(mine[incidence.atoms], incidence.counts)]
+        if len(np.unique(positions)) < len(positions):
+            return False
+    return True
+
+
 def _build(
-    coupling: Coupling, spots: list[tuple[str, int, int, _Incidence]], clusters: list[np.ndarray]
+    coupling: Coupling, spots: list[tuple[str, int, Axis, _Incidence]], clusters: list[np.ndarray]
 ) -> Iterator[Group]:
     place = np.zeros(coupling.facts.size, dtype=np.int64)
-    owner = np.zeros(coupling.facts.size, dtype=np.int64)
+    owner = np.full(coupling.facts.size, -1)
     for index, cluster in enumerate(clusters):
         owner[cluster] = index
         place[cluster] = np.arange(len(cluster))
     members: list[list[Member]] = [[] for _ in clusters]
-    summed = {id(axis) for axis in coupling.facts.consumed}
+    summed = consumed(coupling)
     shares: dict[int, list[tuple[int, np.ndarray]]] = {}
-    for name, i, axis, incidence in spots:
+    for name, i, _, incidence in spots:
         if id(incidence) not in shares:
             shares[id(incidence)] = list(_shares(incidence, owner, place))
         for index, positions in shares[id(incidence)]:
-            members[index].append(Member(name, i, positions, axis in summed))
+            members[index].append(Member(name, i, positions, (name, i) in summed))
     names: dict[str, int] = defaultdict(int)
     for cluster, found in zip(clusters, members, strict=True):
         name = f"{found[0].param}:{found[0].axis}"
@@ -201,6 +249,8 @@ def _shares(incidence: _Incidence, owner: np.ndarray, place: np.ndarray) -> Iter
     bounds = [0, *(np.nonzero(grouped[1:] != grouped[:-1])[0] + 1).tolist(), len(grouped)]
     for start, stop in itertools.pairwise(bounds if len(grouped) else ()):
         mine = order[start:stop]
+        if grouped[start] < 0:  # locked after all
+            continue
         count = int(incidence.counts[mine[0]])
         positions = np.empty((len(mine), count), dtype=np.int64)
         rows = incidence.starts[mine][:, None] + np.arange(count)

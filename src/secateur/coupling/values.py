@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from secateur.coupling.facts import Axes, Axis
-from secateur.graph import hint, op_name
+from secateur.graph import bind, hint, op_name
 
 
 @dataclass(frozen=True)
@@ -71,24 +71,6 @@ class Arguments:
     def dim(self, value: Value, name: str = "dim") -> int:
         """The non-negative axis that the argument ``name`` denotes on ``value``."""
         return int(self.values[name]) % max(len(value), 1)
-
-
-def bind(node: fx.Node) -> dict[str, Any]:
-    """A call's raw arguments by schema name, defaults included."""
-    arguments = _arguments(node.target)
-    if arguments is None:
-        return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
-    out = {name: node.kwargs.get(name, default) for name, default in arguments[len(node.args) :]}
-    return dict(zip((name for name, _ in arguments), node.args, strict=False)) | out
-
-
-@functools.cache
-def _arguments(target: Any) -> tuple[tuple[str, Any], ...] | None:
-    """Names and defaults of an operator's arguments: reading them from its schema takes longer than a rule."""
-    schema = getattr(target, "_schema", None)
-    if schema is None:
-        return None
-    return tuple((a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments)
 
 
 def _resolve(value: Any, values: dict[fx.Node, Any]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -82,3 +82,37 @@ def hint(value: Any) -> int:
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """The shape of a node's tensor in the example inputs."""
     return tuple(hint(s) for s in node.meta["val"].shape)
+
+
+def bind(node: fx.Node) -> dict[str, Any]:
+    """A call's raw arguments by schema name, defaults included."""
+    arguments = _arguments(node.target)
+    if arguments is None:
+        return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
+    out = {name: node.kwargs.get(name, default) for name, default in arguments[len(node.args) :]}
+    return dict(zip((name for name, _ in arguments), node.args, strict=False)) | out
+
+
+@cache
+def _arguments(target: Any) -> tuple[tuple[str, Any], ...] | None:
+    """Names and defaults of an operator's arguments: reading them from its schema takes longer than a rule."""
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return None
+    return tuple((a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments)
+
+
+def flat_arguments(node: fx.Node) -> list[Any]:
+    """A call's arguments in the order of its schema, lists taken apart; places agree between calls of an operator."""
+    found: list[Any] = []
+
+    def visit(value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+        else:
+            found.append(value)
+
+    for value in bind(node).values():
+        visit(value)
+    return found

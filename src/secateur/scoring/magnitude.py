@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from secateur.scoring.cells import Axis, where
 from secateur.scoring.record import Criterion, Run, gather
 
 
@@ -26,26 +27,28 @@ class Magnitude(Criterion):
     """
 
     p: float = 2.0
+    reads_blocks = True
 
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:
         """``sum |w|^p`` for each unit."""
-        wanted: dict[str, set[int]] = defaultdict(set)
-        for member in (m for g in run.groups for m in g.members if m.param in tensors):
-            wanted[member.param].add(member.axis)
+        wanted: dict[str, dict[Axis, None]] = defaultdict(dict)
+        for name, axis in (where(m) for g in run.groups for m in g.members if m.param in tensors):
+            wanted[name][axis] = None
         vectors = [name for name in wanted if tensors[name].dim() == 1]
         summed = _of_vectors({name: tensors[name] for name in vectors}, self.p)
-        for name in wanted.keys() - set(vectors):
-            sums = power_sums(tensors[name], self.p, sorted(wanted[name]))
-            summed.update({(name, axis): values for axis, values in sums.items()})
+        for name in wanted:
+            if tensors[name].dim() > 1:
+                sums = power_sums(tensors[name], self.p, list(wanted[name]))
+                summed.update({(name, axis): values for axis, values in sums.items()})
         return gather(run.groups, summed)
 
 
-def _of_vectors(vectors: Mapping[str, Tensor], p: float) -> dict[tuple[str, int], np.ndarray]:
+def _of_vectors(vectors: Mapping[str, Tensor], p: float) -> dict[tuple[str, Axis], np.ndarray]:
     """``|w|^p`` of tensors with one axis: biases and norms, most of a model's tensors, in one pass for each type."""
     alike: dict[tuple[torch.dtype, torch.device], list[str]] = defaultdict(list)
     for name, vector in vectors.items():
         alike[vector.dtype, vector.device].append(name)
-    out = {}
+    out: dict[tuple[str, Axis], np.ndarray] = {}
     for names in alike.values():
         powers = power_sums(torch.cat([vectors[n] for n in names]), p, (0,))[0]
         bounds = np.cumsum([len(vectors[n]) for n in names])[:-1]
@@ -53,14 +56,16 @@ def _of_vectors(vectors: Mapping[str, Tensor], p: float) -> dict[tuple[str, int]
     return out
 
 
-def power_sums(tensor: Tensor, p: float, axes: Sequence[int]) -> dict[int, np.ndarray]:
-    """``sum |w|^p`` over all other axes, for each of ``axes``: float64 ``[n]``.
+def power_sums(tensor: Tensor, p: float, axes: Sequence[Axis]) -> dict[Axis, np.ndarray]:
+    """``sum |w|^p`` over all other axes, for each of ``axes``: float64 ``[n]``; two axes are counted as one, row-major.
 
     The tensor is read once, in blocks of its first axis that stay in the processor's cache in double precision; a whole
     layer in double precision would not, and takes several times as long.
     """
-    found: dict[int, list[Tensor]] = {axis: [] for axis in axes}
-    dropped = [i for i in range(tensor.dim()) if i not in found]
+    found: dict[Axis, list[Tensor]] = {axis: [] for axis in axes}
+    own = {axis: axis if isinstance(axis, tuple) else (axis,) for axis in axes}
+    dims = range(tensor.dim())
+    dropped = [i for i in dims if not any(i in o for o in own.values())]
     count, size = tensor.shape[0], tensor.numel()
     rows = max(1, _BLOCK * count // max(1, size)) if tensor.device.type == "cpu" else max(1, count)
     for block in tensor.split(rows):
@@ -69,13 +74,17 @@ def power_sums(tensor: Tensor, p: float, axes: Sequence[int]) -> dict[int, np.nd
         if dropped:
             powers = powers.sum(dim=dropped, keepdim=True)
         for axis, sums in found.items():
-            others = [i for i in range(tensor.dim()) if i != axis]
+            others = [i for i in dims if i not in own[axis]]
             summed = powers.sum(dim=others) if others else powers
-            if axis == 0 or not sums:
+            if 0 in own[axis] or not sums:
                 sums.append(summed)
             else:
                 sums[0] += summed
-    return {axis: torch.cat(sums).cpu().numpy() for axis, sums in found.items()}
+    out = {}
+    for axis, sums in found.items():
+        whole = torch.cat(sums, dim=sorted(own[axis]).index(0) if 0 in own[axis] else 0)
+        out[axis] = (whole.T if own[axis] != tuple(sorted(own[axis])) else whole).reshape(-1).cpu().numpy()
+    return out
 
 
 _BLOCK = 2**18

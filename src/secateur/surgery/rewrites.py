@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from secateur.coupling import Axes, Axis, Value, bind
+from secateur.coupling import Axes, Axis, Operator, Value, bind
 from secateur.graph import hint
 from secateur.surgery.sizes import Sizes
 
@@ -91,6 +91,9 @@ def _view(call: Call) -> None:
     if len(batch) == 1 and -1 not in entries:
         entries = [-1 if isinstance(e, fx.Node) else e for e in entries]
     call.set(**{name: entries})
+    # Kernels may lay out a smaller result in another way, of which no view in the new shape exists.
+    if call.new.target is torch.ops.aten.view.default and not all(map(call.sizes.whole, call.output())):
+        call.new.target = torch.ops.aten.reshape.default
 
 
 def _reshape_as(call: Call) -> None:
@@ -204,10 +207,16 @@ def _pad(call: Call) -> None:
     call.set(pad=pads)
 
 
+DEFAULT_SCALE = "secateur_default_scale"
+"""Marks a prepared attention whose weights took the factor: its scale is the default one of the new size."""
+
+
 def _attention(call: Call) -> None:
-    """The default scale is one over the root of the original head dimension: write it out."""
+    """The default scale is one over the root of the original head dimension: write it out where it is not folded."""
     query = call.value("query")
-    if bind(call.new)["scale"] is None and not call.sizes.whole(query[-1]):
+    if call.old.meta.get(DEFAULT_SCALE):
+        call.set(scale=None)
+    elif bind(call.new)["scale"] is None and not call.sizes.whole(query[-1]):
         call.set(scale=1.0 / math.sqrt(len(query[-1])))
 
 
@@ -215,7 +224,9 @@ def _number(value: Any) -> Any:
     return value.meta["val"] if isinstance(value, fx.Node) else value
 
 
-REWRITES: Mapping[str, Callable[[Call], None]] = {
+Rewrite = Callable[[Call], None]
+
+REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(("aten::view", "aten::reshape", "aten::_unsafe_view"), _view),
     **dict.fromkeys(("aten::reshape_as", "aten::view_as"), _reshape_as),
     "aten::unflatten": _unflatten,
@@ -246,3 +257,20 @@ REWRITES: Mapping[str, Callable[[Call], None]] = {
     **dict.fromkeys(("aten::pad", "aten::constant_pad_nd"), _pad),
     "aten::scaled_dot_product_attention": _attention,
 }  # fmt: skip
+
+
+def rewrite_of(name: str, taught: Mapping[str, Operator]) -> Rewrite | None:
+    """What changes the calls of an operator: as the user says, who may know one of the table's better."""
+    operator = taught.get(name)
+    if operator is None or not (operator.sizes or operator.rewrite):
+        return REWRITES.get(name)
+
+    def both(call: Call) -> None:
+        axes = operator.axes_of_sizes(call.old, call.values, call.notes)
+        if axes:
+            given = bind(call.new)
+            call.set(**{argument: call.size(given[argument], axis) for argument, axis in axes.items()})
+        if operator.rewrite is not None:
+            operator.rewrite(call)
+
+    return both

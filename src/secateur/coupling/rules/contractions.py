@@ -42,6 +42,24 @@ def addmm(f: Facts, a: Arguments) -> Axes:
     return broadcast(f, [product(f, left, right, name), a.self.axes], a.shape)
 
 
+def tensordot(f: Facts, a: Arguments) -> Axes:
+    """Sums over pairs of axes; what is left of the first stands before what is left of the second."""
+    ours = [d % len(a.self) for d in a.dims_self]
+    theirs = [d % len(a.other) for d in a.dims_other]
+    for i, j in zip(ours, theirs, strict=True):
+        f.contract("self", i, a.self[i], a.other[j])
+    left = [axis for i, axis in enumerate(a.self.axes) if i not in ours]
+    return (*left, *(axis for j, axis in enumerate(a.other.axes) if j not in theirs))
+
+
+def bilinear(f: Facts, a: Arguments) -> Axes:
+    """``input1 [..., I]``, ``input2 [..., J]``, ``weight [O, I, J]``."""
+    for name, value, axis in (("input1", a.input1, 1), ("input2", a.input2, 2)):
+        f.contract(name, len(value) - 1, value[-1], a.weight[axis])
+    out = a.weight[0] if a.get("bias") is None else f.same(a.weight[0], a.bias[0])
+    return (*broadcast(f, [a.input1.axes[:-1], a.input2.axes[:-1]], a.shape[:-1]), out)
+
+
 def convolution(f: Facts, a: Arguments) -> Axes:
     """``input [B, C, *space]``, ``weight [O, C / groups, *kernel]``.
 
@@ -173,5 +191,7 @@ TABLE = {
     **dict.fromkeys(("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d"), transposed),
     "aten::convolution": any_convolution,
     "aten::einsum": einsum,
+    "aten::tensordot": tensordot,
+    "aten::bilinear": bilinear,
     "aten::scaled_dot_product_attention": attention,
 }  # fmt: skip
