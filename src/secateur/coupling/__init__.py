@@ -10,10 +10,10 @@ from secateur.coupling.operators import Operator
 from secateur.coupling.outputs import FreeOutputs
 from secateur.coupling.rules import RULES, Rule
 from secateur.coupling.units import Group, Member
-from secateur.coupling.values import Arguments, Value, bind
+from secateur.coupling.values import LITERAL, Arguments, Value, bind, literal_indices
 
 __all__ = [
-    "RULES", "Across", "Arguments", "Axes", "Axis", "Cause", "ContextTable", "Contexts", "Coupling", "Facts",
+    "LITERAL", "RULES", "Across", "Arguments", "Axes", "Axis", "Cause", "ContextTable", "Contexts", "Coupling", "Facts",
     "FreeOutputs", "Group", "Groups", "Inside", "Join", "Lock", "Member", "Mixing", "Operator", "Placement", "Rule",
-    "Value", "bind", "couple", "find_groups", "joins", "layer_path", "source_of",
+    "Value", "bind", "couple", "find_groups", "joins", "layer_path", "literal_indices", "source_of",
 ]  # fmt: skip

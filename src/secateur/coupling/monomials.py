@@ -71,8 +71,22 @@ class Rows:
         first[1:] = self.whole[1:] != self.whole[:-1]
         return first
 
+    def implications(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """Pairs of classes to unite, and classes to pin, for rows that name their own whole.
+
+        Such a row says that its whole lives only where its other factors do. Two are united where each has no other
+        partner; more of them at once would make whole axes live and die together. Elsewhere the factor is pinned.
+        """
+        own = self.factors == self.whole[:, None]
+        others = (self.factors != self.pad) & ~own & own.any(axis=1)[:, None]
+        whole = np.broadcast_to(self.whole[:, None], others.shape)
+        pairs = np.unique(np.stack([whole[others], self.factors[others]]), axis=1)
+        wholes, factors = (np.bincount(side, minlength=self.pad + 1) for side in pairs)
+        alone = (wholes[pairs[0]] == 1) & (factors[pairs[1]] == 1)
+        return (pairs[0][alone], pairs[1][alone]), np.setdiff1d(pairs[1], pairs[1][alone])
+
     def circular(self) -> np.ndarray:
-        """bool ``[n]``: rows whose whole is, through the first row of each whole, a factor of itself."""
+        """bool ``[n]``: rows whose whole is a factor of a factor of itself, by the first row of each whole."""
         own, factors = self.whole[self.first], self.factors[self.first]
         open_ = np.zeros(self.pad + 1, dtype=bool)
         open_[own] = True

@@ -30,6 +30,7 @@ _PATIENCE = 200  # refinements tried before conflicts are settled by pinning alo
 _DERIVED = "every position of it is tied to one that cannot be cut"
 _UNIFORM = TIED
 _CONFLICT = "two operators regroup it in ways that no smaller size fits both"
+_IMPLIED = "several axes are compared with copies of themselves along it"
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,12 @@ class _Solver:
     def _monomial_rules(self) -> bool:
         """Unites classes with equal monomials and settles conflicts. True if anything changed."""
         rows = Rows.of(self.live, self._view, len(self.class_of))
+        united, fixed = rows.implications()
+        if len(united[0]) or len(fixed):
+            self._tie(*united)
+            if len(fixed):
+                self._pin(fixed, _IMPLIED, self.live[0])
+            return True
         circular = rows.circular()
         if circular.any():
             # It is a factor of itself: what it is part of lives whenever it does.

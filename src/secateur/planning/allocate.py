@@ -248,9 +248,6 @@ def _search(problem: Problem, limits: Sequence[Limit], allocator: Allocator) -> 
     return _exchange(problem, limits, widths)
 
 
-_GIVEN_UP = (1, 2, 3, 4, 6, 8, 12, 16)
-
-
 def _exchange(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> np.ndarray:
     """Gives up a few units of one group for others', while the budget is not attained and that brings it nearer.
 
@@ -260,7 +257,7 @@ def _exchange(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> 
     while used < ATTAINED:
         candidates = []
         for i in range(len(widths)):
-            for units in (n for n in _GIVEN_UP if n <= widths[i] - problem.floors[i]):
+            for units in range(1, min(4, int(widths[i] - problem.floors[i])) + 1):
                 fewer = widths.copy()
                 fewer[i] -= units
                 candidates.append(_fill(problem, limits, fewer, np.ones_like(widths), frozenset((i,))))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import fx
 
-from secateur.coupling import Groups, Value, source_of
+from secateur.coupling import Groups, Value, literal_indices, source_of
 from secateur.graph import Length, Probe, Use, bind, flat_arguments, op_name
 from secateur.surgery.emit import rewrite
 from secateur.surgery.sizes import Sizes
@@ -45,7 +45,7 @@ class Equation:
 
 def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
     """All equations for these sizes."""
-    new = rewrite(groups, sizes)
+    new = rewrite(groups, sizes, {})
     by_node: dict[fx.Node, list[Use]] = {}
     for use in probe.uses:
         by_node.setdefault(use.node, []).append(use)
@@ -54,7 +54,9 @@ def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
         if node.op != "call_function" or node not in probe.calls:
             continue
         uses = by_node.get(node, [])
-        if op_name(node) in _SPLITS:
+        if _made_here(groups, node):
+            found += _unchanged(groups, node, sizes)
+        elif op_name(node) in _SPLITS:
             found += _split(groups, node, uses, sizes)
         else:
             found += _arguments(groups, node, twin, uses, sizes)
@@ -94,6 +96,26 @@ def _lengths_in(expression: Any) -> Iterator[Length]:
     from secateur.graph import leaves
 
     return (leaf for leaf in leaves(expression) if isinstance(leaf, Length))
+
+
+def _made_here(groups: Groups, node: fx.Node) -> bool:
+    """Whether the cut program takes a selection of what the user's code makes or lists by itself."""
+    notes = groups.coupling.facts.notes.get(node, {})
+    if any(name.startswith("selected") for name in notes):
+        return True
+    if op_name(node) not in ("aten::index", "aten::index_select"):
+        return False
+    value = groups.coupling.values[bind(node)["self"]]
+    return any(literal_indices(node, len(axis)) is not None for axis in value.axes)
+
+
+def _unchanged(groups: Groups, node: fx.Node, sizes: Sizes) -> Iterator[Equation]:
+    """The axes of a call, as operand and result, keep their lengths."""
+    for known in (node, *node.all_input_nodes):
+        value = groups.coupling.values.get(known)
+        for axis in value.axes if isinstance(value, Value) else ():
+            if not _same(len(axis), sizes.of(axis)):
+                yield Equation(len(axis), sizes.of(axis), node, literal=True)
 
 
 def _arguments(
