@@ -3,12 +3,13 @@
 from secateur.coupling.contexts import Across, Contexts, ContextTable, Inside, Placement
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
-from secateur.coupling.groups import Group, Groups, Member, find_groups
+from secateur.coupling.groups import Groups, find_groups
 from secateur.coupling.joins import Join, joins
 from secateur.coupling.locks import Cause, Lock, layer_path, source_of
 from secateur.coupling.operators import Operator
 from secateur.coupling.outputs import FreeOutputs
 from secateur.coupling.rules import RULES, Rule
+from secateur.coupling.units import Group, Member
 from secateur.coupling.values import LITERAL, Arguments, Value, bind, literal_indices
 
 __all__ = [

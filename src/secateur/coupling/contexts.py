@@ -22,7 +22,8 @@ from secateur.coupling.values import Value
 from secateur.graph import outputs
 
 if TYPE_CHECKING:
-    from secateur.coupling.groups import Group, Groups
+    from secateur.coupling.groups import Groups
+    from secateur.coupling.units import Group
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def _evenly(positions: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray |
 
 def _find(groups: Groups, index: _Index) -> list[Contexts]:
     """The free groups, each with the context that has the most units."""
-    if not groups.coupling.solution.monomials:
+    if not len(groups.coupling.solution.products[0]):
         return []
     allowed = _allowed(groups, index)
     found: dict[int, Contexts] = {}

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, fx
 
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
+from secateur.coupling.monomials import Monomial
 from secateur.coupling.operators import Operator, as_operators
 from secateur.coupling.outputs import FreeAxes, FreeOutputs, free_axes
 from secateur.coupling.rules import RULES, Rule, elementwise, lock
-from secateur.coupling.solve import Monomial, Solution, solve
+from secateur.coupling.solve import Solution, solve
 from secateur.coupling.values import Arguments, Value
-from secateur.graph import Graph, fetch, op_name, outputs, shape_of
+from secateur.graph import Graph, op_name, outputs, shape_of
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,48 @@ class Coupling:
     operators: Mapping[str, Operator] = field(default_factory=dict)
 
     def classes(self, axis: Axis) -> np.ndarray:
-        """int64 ``[n]``: the class of each position, 0 where it is pinned."""
-        return self.solution.class_of[axis]
+        """int64 ``[n]``: the class of each position, 0 where it is pinned; one object for equal ones.
+
+        Programs have thousands of axes and few that differ, so what is derived from classes can be kept by their
+        identity.
+        """
+        known = self._known.get(id(axis))
+        if known is None:
+            found = self.solution.class_of[axis]
+            known = self._known[id(axis)] = (axis, self._distinct.setdefault(found.tobytes(), found))
+        return known[1]
+
+    def locked_share(self, axis: Axis) -> float:
+        """Share of an axis's positions that are pinned; 1 for an axis of no length."""
+        classes = self.classes(axis)
+        if id(classes) not in self._locked:
+            self._locked[id(classes)] = float((classes == 0).mean()) if len(axis) else 1.0
+        return self._locked[id(classes)]
 
     @cached_property
-    def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Product classes, their atoms end to end, and where each one's atoms start."""
-        items = sorted(self.solution.monomials.items())
-        atoms = [a for _, m in items for a in m]
-        starts = np.cumsum([0, *(len(m) for _, m in items)])[:-1]
-        return np.array([c for c, _ in items], dtype=np.int64), np.array(atoms, dtype=np.int64), starts
+    def _locked(self) -> dict[int, float]:
+        return {}  # by the identity of classes, which are kept
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[Axis, np.ndarray]]:
+        return {}  # by identity, with the axis, so that no other can take its address
+
+    @cached_property
+    def _distinct(self) -> dict[bytes, np.ndarray]:
+        return {}
 
     def alive(self, dead_atoms: np.ndarray) -> np.ndarray:
         """bool ``[labels]``: which classes live when these atoms are removed."""
         alive = np.ones(self.facts.size, dtype=bool)
         alive[dead_atoms] = False
-        products, atoms, starts = self._flat
-        if len(products):
-            alive[products] = np.logical_and.reduceat(alive[atoms], starts)
         alive[0] = True
+        products, atoms = self.solution.products
+        alive[products] = alive[atoms].all(axis=1)
         return alive
 
     def keep(self, axis: Axis, alive: np.ndarray) -> np.ndarray:
         """bool ``[n]``: which positions of an axis live."""
-        return alive[self.solution.class_of[axis]]
+        return alive[self.classes(axis)]
 
     def renamed(self, nodes: Mapping[fx.Node, fx.Node]) -> Coupling:
         """The same coupling for a copy of the program."""
@@ -81,21 +100,8 @@ class Coupling:
 
     def pairs(self, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
         """int64 ``[k]`` each: every position of an axis that may go, once with each atom that it stands with."""
-        classes = self.classes(axis)
-        where = np.nonzero(classes)[0]
-        found = classes[where]
-        products, atoms, starts = self._flat
-        if not len(products):
-            return where, found
-        index = np.minimum(np.searchsorted(products, found), len(products) - 1)
-        single = products[index] != found
-        lengths = np.where(single, 1, np.diff(np.r_[starts, len(atoms)])[index])
-        begins = np.repeat(np.where(single, 0, starts[index]), lengths)
-        inside = np.arange(len(begins)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        repeated = np.repeat(single, lengths)
-        return np.repeat(where, lengths), np.where(
-            repeated, np.repeat(found, lengths), atoms[np.where(repeated, 0, begins + inside)]
-        )
+        atoms, where = self.solution.atoms_of(self.classes(axis))
+        return where, atoms
 
     @cached_property
     def mixings(self) -> Mapping[fx.Node, list[Mixing]]:
@@ -159,8 +165,8 @@ def _visit(
         shape = shape_of(node)
         return Value(tuple(facts.pinned(n, _of_input(i, node)) for i, n in enumerate(shape)), shape, node)
     if node.op == "get_attr":
-        tensor = fetch(graph.module, str(node.target))
-        if not isinstance(tensor, Tensor):
+        tensor = graph.state.get(str(node.target))
+        if tensor is None:
             return None
         shape = tuple(tensor.shape)
         if id(tensor) not in tensors:  # tied parameters share their axes

@@ -35,8 +35,8 @@ def joins(coupling: Coupling, atoms: np.ndarray) -> list[Join]:
     solution = coupling.solution
     mine = np.zeros(coupling.facts.size, dtype=bool)
     mine[atoms] = True
-    wanted = set(atoms.tolist())
-    mine[[c for c, monomial in solution.monomials.items() if not wanted.isdisjoint(monomial)]] = True
+    wholes, factors = solution.products
+    mine[wholes[mine[factors].any(axis=1)]] = True
     found: dict[tuple[str, str], dict[fx.Node, str]] = {}
     for first, _, node in coupling.facts.ties:
         if node is not None and _meets(node) and mine[solution.class_of[first]].any():

@@ -11,17 +11,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import fx
 
+from secateur.coupling.classes import DisjointSets
 from secateur.coupling.couple import Coupling
 from secateur.coupling.facts import Axis, Origin, Pin
 from secateur.coupling.remedies import KERNEL, Remedy, remedy_for
-
-Key = TypeVar("Key")
 
 _UNEXPLAINED = Pin(np.empty(0, dtype=np.int64), "", None)
 
@@ -197,27 +195,6 @@ def _where_tied(coupling: Coupling, pin: Pin) -> Pin:
         if node is not None and inside.any() and len({sets.root(x) for x in labels.tolist()}) == 1:
             return Pin(pin.labels, pin.reason, node)
     return pin
-
-
-class DisjointSets(Generic[Key]):
-    """Things that are united two by two; each set has one root."""
-
-    def __init__(self) -> None:
-        self.parent: dict[Key, Key] = {}
-
-    def root(self, key: Key) -> Key:
-        """What stands for the set of ``key``."""
-        path = []
-        while self.parent.setdefault(key, key) != key:
-            path.append(key)
-            key = self.parent[key]
-        for passed in path:
-            self.parent[passed] = key
-        return key
-
-    def unite(self, one: Key, other: Key) -> None:
-        """Makes the sets of both one."""
-        self.parent[self.root(other)] = self.root(one)
 
 
 def _spans(positions: np.ndarray) -> tuple[tuple[int, int], ...]:

@@ -27,19 +27,20 @@ def pin_units(coupling: Coupling, units: Mapping[int, Sequence[Axis]]) -> Coupli
     """
     solution, facts = coupling.solution, coupling.facts
     class_of, reasons = solution.class_of.copy(), solution.reasons.copy()
-    gone = set(units)
-    left = {c: tuple(a for a in m if a not in gone) for c, m in solution.monomials.items()}
+    wholes, atoms = solution.products
+    left = np.where(np.isin(atoms, list(units)), 0, atoms)
     for atom, axes in units.items():
         alive = coupling.alive(np.array([atom]))
         left_of = [coupling.keep(axis, alive) for axis in axes]
         labels = max((a[~kept] for a, kept in zip(axes, left_of, strict=True)), key=len)
         empties = not all(kept.any() for kept in left_of)
-        dead = [c for c, m in solution.monomials.items() if atom in m and not left[c]]
+        dead = wholes[(atoms == atom).any(axis=1) & ~left.any(axis=1)]
         mine = np.isin(solution.class_of, [atom, *dead]) & (class_of != 0)
         facts.pins.append(Pin(labels, TIED if empties else ONLY, _factor_of(coupling, atom)))
         class_of[mine], reasons[mine] = 0, len(facts.pins) - 1
-    monomials = {c: m for c, m in left.items() if m}
-    return replace(coupling, solution=Solution(class_of, monomials, reasons, solution.components))
+    some = left.any(axis=1)
+    products = (wholes[some], left[some])
+    return replace(coupling, solution=Solution(class_of, products, reasons, solution.components))
 
 
 def _factor_of(coupling: Coupling, atom: int) -> fx.Node | None:

@@ -12,16 +12,19 @@ only restrict what can be cut, so whatever the solver does is sound.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import fx
 
+from secateur.coupling.classes import of_blocks, united
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
+from secateur.coupling.monomials import Disagreements, Monomial, Rows
 from secateur.coupling.remedies import TIED
-
-Monomial = tuple[int, ...]
 
 _PATIENCE = 200  # refinements tried before conflicts are settled by pinning alone
 _DERIVED = "every position of it is tied to one that cannot be cut"
@@ -35,16 +38,38 @@ class Solution:
     """What the facts amount to.
 
     Args:
-        atom_of: int64 ``[labels]``; class of each label, 0 for pinned.
-        monomials: for each class that is a product, its atoms; other classes are their own atom.
+        class_of: int64 ``[labels]``; class of each label, 0 for pinned.
+        products: the classes that are products, int64 ``[products]`` ascending, and the atoms of each, int64
+            ``[products, width]``, padded with 0, the pinned class, which lives always. Other classes are
+            their own atom.
         reasons: for each pinned label that a rule or the solver pinned, the index into ``pins`` or -1.
         components: int64 ``[labels]``; as ``class_of``, with the classes that are pinned kept apart.
     """
 
     class_of: np.ndarray
-    monomials: dict[int, Monomial]
+    products: tuple[np.ndarray, np.ndarray]
     reasons: np.ndarray
     components: np.ndarray
+
+    @cached_property
+    def monomials(self) -> Mapping[int, Monomial]:
+        """For each class that is a product, its atoms."""
+        wholes, atoms = self.products
+        return {w: tuple(a for a in row if a) for w, row in zip(wholes.tolist(), atoms.tolist(), strict=True)}
+
+    def atoms_of(self, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int64 ``[k]`` each: the atoms of several classes, and the position in ``classes`` of each, ascending."""
+        wholes, atoms = self.products
+        place = np.minimum(np.searchsorted(wholes, classes), max(len(wholes) - 1, 0))
+        product = wholes[place] == classes if len(wholes) else np.zeros(len(classes), dtype=bool)
+        if not product.any():
+            where = np.nonzero(classes)[0]
+            return classes[where], where
+        table = np.zeros((len(classes), atoms.shape[1]), dtype=np.int64)
+        table[:, 0] = classes
+        table[product] = atoms[place[product]]
+        where, column = np.nonzero(table)
+        return table[where, column], where
 
     def monomial(self, label_class: int) -> Monomial:
         """Atoms that must all be kept for a class to be kept; empty if it is pinned."""
@@ -61,8 +86,8 @@ def solve(facts: Facts) -> Solution:
 class _Solver:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.edges: list[tuple[np.ndarray, np.ndarray]] = list(facts.equal)
-        self.class_of = np.arange(facts.size)
+        self.edges: list[tuple[np.ndarray, np.ndarray]]
+        self.class_of, self.edges = of_blocks(facts.size, facts.equal, facts.blocks)
         self.pinned = np.zeros(facts.size, dtype=bool)
         self.pinned[0] = True
         self.reason = np.full(facts.size, -1)
@@ -70,7 +95,7 @@ class _Solver:
             new = pin.labels[~self.pinned[pin.labels]]
             self.pinned[new] = True
             self.reason[new] = index
-        self.monomials: dict[int, Monomial] = {}
+        self.products = (np.empty(0, dtype=np.int64), np.empty((0, 1), dtype=np.int64))
         self.live: list[Product] = []  # products that still state something
         self.seen = 0
         self.settled = 0
@@ -84,7 +109,7 @@ class _Solver:
                 continue
             break
         class_of = np.where(self.pinned, 0, self.class_of)
-        return Solution(class_of, self.monomials, self.reason, self.class_of)
+        return Solution(class_of, self.products, self.reason, self.class_of)
 
     # -- classes -------------------------------------------------------------------------------------
 
@@ -97,23 +122,10 @@ class _Solver:
             self.reason = np.concatenate([self.reason, np.full(more, -1)])
 
     def _components(self) -> None:
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         self._grow()
-        if not self.edges:
-            self._spread_pins()
-            return
-        a = self.class_of[np.concatenate([x for x, _ in self.edges])]
-        b = self.class_of[np.concatenate([y for _, y in self.edges])]
-        self.edges = []
-        n = len(self.class_of)
-        _, component = connected_components(
-            coo_array((np.ones(len(a), dtype=np.int8), (a, b)), (n, n)), False
-        )
-        smallest = np.full(component.max() + 1, n)
-        np.minimum.at(smallest, component, np.arange(n))
-        self.class_of = smallest[component][self.class_of]
+        if self.edges:
+            self.class_of = united(self.class_of, self.edges)
+            self.edges = []
         self._spread_pins()
 
     def _spread_pins(self) -> None:
@@ -139,6 +151,8 @@ class _Solver:
         self.reason[new] = why
 
     def _tie(self, first: np.ndarray, second: np.ndarray, node: fx.Node | None = None) -> None:
+        if not len(first):
+            return
         self.edges.append((first, second))
         self.facts.ties.append((first, second, node))
 
@@ -205,123 +219,85 @@ class _Solver:
 
     def _monomial_rules(self) -> bool:
         """Unites classes with equal monomials and settles conflicts. True if anything changed."""
-        rows = self._rows()
-        definitions: dict[int, set[Monomial]] = defaultdict(set)
-        for whole, factors in rows:
-            definitions[whole].add(factors)
-        expand = _Expander(definitions)
-        left: list[int] = []
-        right: list[int] = []
-        pins: list[int] = []
-        implied: list[tuple[int, int]] = []  # the first lives only where the second does
-        conflicts: dict[int, tuple[Monomial, Monomial]] = {}
-        by_monomial: dict[Monomial, int] = {}
-        for whole, alternatives in definitions.items():
-            if within := [f for f in alternatives if whole in f]:
-                implied += [(whole, a) for f in within for a in f if a != whole]
-                continue
-            forms = sorted({expand.product(f) for f in alternatives}, key=lambda m: (len(m), m))
-            if any(whole in f for f in forms) or expand.cycles(whole):
-                # It is a factor of itself: what it is part of lives whenever it does.
-                others = {a for f in alternatives for a in f if a != whole}
-                left += [whole] * len(others)
-                right += sorted(others)
-                continue
-            first = forms[0]
-            if len(first) == 1:
-                left.append(whole)
-                right.append(first[0])
-            twin = by_monomial.setdefault(first, whole)
-            if twin != whole:
-                left.append(twin)
-                right.append(whole)
-            for other in forms[1:]:
-                ours, theirs = set(first) - set(other), set(other) - set(first)
-                if len(ours) == 1 and len(theirs) == 1:
-                    left.append(ours.pop())
-                    right.append(theirs.pop())
-                elif not ours or not theirs:
-                    pins += sorted(ours | theirs)
-                else:
-                    conflicts[whole] = (first, other)
-        united, fixed = _implications(implied)
-        left += [whole for whole, _ in united]
-        right += [factor for _, factor in united]
-        if left or pins or fixed:
-            if left:
-                self._tie(np.array(left), np.array(right))
-            if pins:
-                self._pin(np.array(pins), _CONFLICT, self.live[0])
-            if fixed:
-                self._pin(np.array(fixed), _IMPLIED, self.live[0])
+        rows = Rows.of(self.live, self._view, len(self.class_of))
+        united, fixed = rows.implications()
+        if len(united[0]) or len(fixed):
+            self._tie(*united)
+            if len(fixed):
+                self._pin(fixed, _IMPLIED, self.live[0])
             return True
-        if conflicts:
-            self._settle(conflicts)
+        circular = rows.circular()
+        if circular.any():
+            # It is a factor of itself: what it is part of lives whenever it does.
+            factors = rows.factors[circular]
+            whole = np.broadcast_to(rows.whole[circular, None], factors.shape)
+            others = (factors != rows.pad) & (factors != whole)
+            self._tie(whole[others], factors[others])
             return True
-        self.monomials = {whole: expand.product(min(forms)) for whole, forms in definitions.items()}
+        forms = rows.expanded()
+        self._tie(*forms.twins())
+        differing = forms.disagreements()
+        self._tie(*differing.equal)
+        if len(differing.pinned):
+            self._pin(differing.pinned, _CONFLICT, self.live[0])
+        if len(differing.pinned) or self.edges:
+            return True
+        if len(differing.wholes):
+            self._settle(differing)
+            return True
+        self.products = forms.table()
         return False
 
-    def _rows(self) -> list[tuple[int, Monomial]]:
-        """Distinct rows ``(whole, free factors)`` of the products that are left."""
-        found: dict[tuple[int, ...], None] = {}
-        for product in self.live:
-            whole = self._view(product.whole)
-            sizes = tuple(len(f) for f in product.factors)
-            grid = [
-                np.broadcast_to(self._view(f).reshape(_shape(i, sizes)), sizes).reshape(-1)
-                for i, f in enumerate(product.factors)
-            ]
-            table = np.stack([whole, *grid], axis=1)[whole != 0]
-            found.update(dict.fromkeys(map(tuple, table.tolist())))
-        rows: list[tuple[int, Monomial]] = []
-        for row in found:
-            free = tuple(sorted({f for f in row[1:] if f}))
-            if free and free != row[:1]:
-                rows.append((row[0], free))
-        return rows
+    def _settle(self, differing: Disagreements) -> None:
+        """Settles pairs of products that give one class different monomials.
 
-    def _settle(self, conflicts: dict[int, tuple[Monomial, Monomial]]) -> None:
-        """Settles the first pair of products that give one class different monomials."""
+        One round settles every pair that shares no class with another, so that the layers of a deep network, which
+        conflict each for itself, do not each cost a round.
+        """
         self.settled += 1
-        for first, second in self._clashing(conflicts) if self.settled <= _PATIENCE else []:
-            ours, theirs = self._view(first.whole), self._view(second.whole)
-            sizes = [len(f) for f in first.factors], [len(f) for f in second.factors]
-            common = refine(*sizes) if len(ours) == len(theirs) and (ours == theirs).all() else None
-            if common is not None and not self._same_pieces(first, second):
-                pieces = [
-                    [p for f, part in zip(x.factors, parts, strict=True) for p in self.facts.split(f, part)]
-                    for x, parts in ((first, common.of_first), (second, common.of_second))
-                ]
-                for a, b in zip(*pieces, strict=True):
-                    self._tie(a, b, second.node)
-                return
-            free = [f for x in (first, second) for f in x.factors if not self.pinned[f].all()]
-            self._pin(min(free, key=len), _CONFLICT, first)
-            return
-        # Derived through other products: the atoms themselves are pinned.
-        first_form, second_form = next(iter(conflicts.values()))
-        self._pin(np.array(sorted(set(first_form) ^ set(second_form))), _CONFLICT, self.live[0])
+        touched = np.zeros(len(self.class_of), dtype=bool)
+        found = False
+        for first, second in self._clashing(differing.wholes) if self.settled <= _PATIENCE else ():
+            involved = np.concatenate([self._view(a) for x in (first, second) for a in (x.whole, *x.factors)])
+            if touched[involved[involved != 0]].any():
+                continue
+            touched[involved] = found = True
+            self._settle_pair(first, second)
+        if not found:  # derived through other products: the atoms themselves are pinned
+            self._pin(differing.atoms, _CONFLICT, self.live[0])
 
-    def _clashing(self, conflicts: dict[int, tuple[Monomial, Monomial]]) -> list[tuple[Product, Product]]:
-        holders: dict[int, list[Product]] = defaultdict(list)
-        for product in self.live:
-            for label in np.unique(self._view(product.whole)).tolist():
-                if label in conflicts:
-                    holders[label].append(product)
-        pairs = []
-        for held in holders.values():
-            for i, first in enumerate(held):
-                for second in held[i + 1 :]:
-                    if [len(f) for f in first.factors] != [len(f) for f in second.factors]:
-                        pairs.append((first, second))
-                    elif any(
-                        (self._view(a) != self._view(b)).any()
-                        for a, b in zip(first.factors, second.factors, strict=True)
-                    ):
-                        pairs.append((first, second))
-            if pairs:
-                return pairs
-        return pairs
+    def _settle_pair(self, first: Product, second: Product) -> None:
+        ours, theirs = self._view(first.whole), self._view(second.whole)
+        sizes = [len(f) for f in first.factors], [len(f) for f in second.factors]
+        common = refine(*sizes) if len(ours) == len(theirs) and (ours == theirs).all() else None
+        if common is not None and not self._same_pieces(first, second):
+            pieces = [
+                [p for f, part in zip(x.factors, parts, strict=True) for p in self.facts.split(f, part)]
+                for x, parts in ((first, common.of_first), (second, common.of_second))
+            ]
+            for a, b in zip(*pieces, strict=True):
+                self._tie(a, b, second.node)
+            return
+        free = [f for x in (first, second) for f in x.factors if not self.pinned[f].all()]
+        self._pin(min(free, key=len), _CONFLICT, first)
+
+    def _clashing(self, wholes: np.ndarray) -> Iterator[tuple[Product, Product]]:
+        """Pairs of products with different factors that share one of these classes, each pair once."""
+        wanted = np.zeros(len(self.class_of), dtype=bool)
+        wanted[wholes] = True
+        holders: dict[int, list[int]] = defaultdict(list)
+        for index, product in enumerate(self.live):
+            view = self._view(product.whole)
+            for label in np.unique(view[wanted[view]]).tolist():
+                holders[label].append(index)
+        together = dict.fromkeys(map(tuple, holders.values()))
+        for i, j in dict.fromkeys(pair for held in together for pair in itertools.combinations(held, 2)):
+            first, second = self.live[i], self.live[j]
+            if [len(f) for f in first.factors] != [len(f) for f in second.factors] or any(
+                (self._view(a) != self._view(b)).any()
+                for a, b in zip(first.factors, second.factors, strict=True)
+            ):
+                yield first, second
 
     def _same_pieces(self, first: Product, second: Product) -> bool:
         """Whether refining these two again would state nothing new."""
@@ -336,47 +312,6 @@ class _Solver:
             self._grow()
             return False
         return all((self._view(a) == self._view(b)).all() for a, b in zip(*pieces, strict=True))
-
-
-def _implications(pairs: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[int]]:
-    """What makes ``(a, b)``, a lives only where b does, true: a and b united, or b pinned.
-
-    They are united where each has no other partner; more of them at once would make whole axes live and die
-    together. Returns the pairs to unite and what to pin.
-    """
-    of_first, of_second = Counter(a for a, _ in set(pairs)), Counter(b for _, b in set(pairs))
-    united = [(a, b) for a, b in dict.fromkeys(pairs) if of_first[a] == of_second[b] == 1]
-    fixed = sorted({b for _, b in pairs} - {b for _, b in united})
-    return united, fixed
-
-
-class _Expander:
-    """Monomials in terms of atoms, substituting the definitions of product classes."""
-
-    def __init__(self, definitions: dict[int, set[Monomial]]) -> None:
-        self.definitions = definitions
-        self.known: dict[int, Monomial] = {}
-        self.cyclic: set[int] = set()
-
-    def product(self, factors: Monomial) -> Monomial:
-        return tuple(sorted({a for f in factors for a in self.atom(f)}))
-
-    def atom(self, name: int, above: tuple[int, ...] = ()) -> Monomial:
-        if name not in self.definitions:
-            return (name,)
-        if name in self.known:
-            return self.known[name]
-        if name in above:
-            self.cyclic.add(name)
-            return (name,)
-        factors = min(self.definitions[name], key=lambda m: (len(m), m))
-        form = tuple(sorted({a for f in factors for a in self.atom(f, (*above, name))}))
-        self.known[name] = form
-        return form
-
-    def cycles(self, name: int) -> bool:
-        self.atom(name)
-        return name in self.cyclic
 
 
 def _shape(position: int, sizes: tuple[int, ...]) -> tuple[int, ...]:

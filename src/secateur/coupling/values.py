@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class Arguments:
                 if isinstance(item, Value):
                     yield name, item
 
-    @property
+    @functools.cached_property
     def outputs(self) -> list[tuple[int, ...]]:
         """Shapes of the outputs; one for an operator with a single output."""
         result = self.node.meta["val"]

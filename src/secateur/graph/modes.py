@@ -72,6 +72,9 @@ def follow_modes(module: fx.GraphModule, model: nn.Module, state: dict[str, Any]
 
 
 def _training(module: fx.GraphModule, before: fx.Node) -> fx.Node:
+    """The node that reads the mode: one for the whole program, before its first use."""
+    for node in module.graph.find_nodes(op="get_attr", target="training"):
+        return node
     with module.graph.inserting_before(before):
         return module.graph.create_node("get_attr", "training")
 

@@ -6,6 +6,7 @@ reads are dropped.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -18,7 +19,11 @@ _ASSERTIONS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sy
 
 def op_name(node: fx.Node) -> str:
     """``aten::conv2d`` for an operator of torch's registry, else the Python function's name."""
-    target = node.target
+    return _target_name(node.target)
+
+
+@functools.cache
+def _target_name(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload):
         return str(target._schema.name)
     return getattr(target, "__name__", str(target))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -39,6 +40,13 @@ class Graph:
     folded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def state(self) -> Mapping[str, Tensor]:
+        """The tensors that the program reads, by name, each once, in order of use."""
+        found = {str(n.target): n for n in self.module.graph.nodes if n.op == "get_attr"}
+        values = {name: fetch(self.module, name) for name in found}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
     @property
     def nodes(self) -> list[fx.Node]:
         """The nodes of the program, in order."""
@@ -46,25 +54,16 @@ class Graph:
 
     def tensor(self, name: str) -> Tensor:
         """The parameter, buffer or constant called ``name``."""
-        return fetch(self.module, name)
+        return self.state[name] if name in self.state else fetch(self.module, name)
 
     def state_names(self) -> list[str]:
         """Names of the tensors that the program reads, each once, in order of use."""
-        names = dict.fromkeys(
-            str(n.target)
-            for n in self.module.graph.nodes
-            if n.op == "get_attr" and isinstance(fetch(self.module, str(n.target)), Tensor)
-        )
-        return list(names)
+        return list(self.state)
 
     @property
     def parameters(self) -> int:
         """Number of parameters that the program uses (buffers not counted)."""
-        return sum(
-            self.tensor(n).numel()
-            for n in self.state_names()
-            if isinstance(self.tensor(n), torch.nn.Parameter)
-        )
+        return sum(t.numel() for t in self.state.values() if isinstance(t, torch.nn.Parameter))
 
 
 def fetch(module: torch.nn.Module, target: str) -> Any:
@@ -87,18 +86,20 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 
 def bind(node: fx.Node) -> dict[str, Any]:
     """A call's raw arguments by schema name, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
+    arguments = _arguments(node.target)
+    if arguments is None:
         return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
-    out = {}
-    for i, argument in enumerate(schema.arguments):
-        if i < len(node.args):
-            out[argument.name] = node.args[i]
-        elif argument.name in node.kwargs:
-            out[argument.name] = node.kwargs[argument.name]
-        else:
-            out[argument.name] = argument.default_value if argument.has_default_value() else None
-    return out
+    out = {name: node.kwargs.get(name, default) for name, default in arguments[len(node.args) :]}
+    return dict(zip((name for name, _ in arguments), node.args, strict=False)) | out
+
+
+@cache
+def _arguments(target: Any) -> tuple[tuple[str, Any], ...] | None:
+    """Names and defaults of an operator's arguments: reading them from its schema takes longer than a rule."""
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return None
+    return tuple((a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments)
 
 
 def flat_arguments(node: fx.Node) -> list[Any]:

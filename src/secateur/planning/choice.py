@@ -101,7 +101,8 @@ def read_choice(groups: Groups, masks: Mapping[tuple[str, int], np.ndarray]) -> 
     for group in groups:
         touched = [(m, masks[m.param, m.axis]) for m in group.members if (m.param, m.axis) in masks]
         if touched:
-            lives = np.any([mask[m.positions].any(axis=1) for m, mask in touched], axis=0)
+            once = {(id(m.positions), id(mask)): (m.positions, mask) for m, mask in touched}.values()
+            lives = np.any([mask[positions].any(axis=1) for positions, mask in once], axis=0)
             gone[group.atoms[~lives]] = True
     orders = {}
     for name, contexts in groups.contexts.items():
@@ -140,38 +141,45 @@ def source(placement: Placement, order: np.ndarray, length: int) -> np.ndarray:
 
 def original_indices(
     groups: Groups, choice: Choice
-) -> tuple[dict[str, dict[int, list[int]]], dict[str, dict[int, Blocks]]]:
+) -> tuple[dict[str, dict[int, tuple[int, ...]]], dict[str, dict[int, Blocks]]]:
     """What stays along every axis that changes, in original indices.
 
     Returns:
         ``{parameter: {axis: sorted indices}}``, and what differs between blocks. The indices of an axis that
         stays in blocks are the first ones, as many as stay: those after a permutation in each block.
     """
-    alive = groups.coupling.alive(choice.dead)
-    kept: dict[str, dict[int, list[int]]] = {}
+    coupling, alive = groups.coupling, groups.coupling.alive(choice.dead)
+    known: dict[int, tuple[int, ...]] = {}  # by classes, which axes that live and die alike share
+    kept: dict[str, dict[int, tuple[int, ...]]] = {}
     blocks: dict[str, dict[int, Blocks]] = {}
-    for name, axes in groups.coupling.state_axes.items():
-        masks = [groups.coupling.keep(axis, alive) for axis in axes]
+    for name, axes in coupling.state_axes.items():
         placed = [
             (placement, order)
             for group, order in choice.orders.items()
             for placement in groups.contexts[group].members.get(name, ())
         ]
-        for i, mask in enumerate(masks):
-            if mask.all():
+        for i, axis in enumerate(axes):
+            classes = coupling.classes(axis)
+            if id(classes) not in known:
+                known[id(classes)] = tuple(np.nonzero(alive[classes])[0].tolist())
+            stays = known[id(classes)]
+            if len(stays) == len(axis):
                 continue
-            stays = np.nonzero(mask)[0]
-            inside = np.arange(len(mask))
-            for placement, order in placed:
-                if placement.axis == i and isinstance(placement, Inside):
-                    inside = inside[source(placement, order, len(mask))]
-            across = [(p, o) for p, o in placed if p.axis == i and isinstance(p, Across)]
+            here = [(p, order) for p, order in placed if p.axis == i]
+            if not here:
+                kept.setdefault(name, {})[i] = stays
+                continue
+            inside = np.arange(len(axis))
+            for placement, order in here:
+                if isinstance(placement, Inside):
+                    inside = inside[source(placement, order, len(axis))]
+            across = [(p, o) for p, o in here if isinstance(p, Across)]
             if not across:
-                kept.setdefault(name, {})[i] = sorted(inside[stays].tolist())
+                kept.setdefault(name, {})[i] = tuple(sorted(inside[list(stays)].tolist()))
                 continue
-            found = _blocks(across, stays, inside, masks)
-            kept.setdefault(name, {})[i] = list(range(len(stays)))
-            blocks.setdefault(name, {})[i] = found
+            masks = [coupling.keep(a, alive) for a in axes]
+            kept.setdefault(name, {})[i] = tuple(range(len(stays)))
+            blocks.setdefault(name, {})[i] = _blocks(across, np.array(stays), inside, masks)
     return kept, blocks
 
 

@@ -201,7 +201,7 @@ def plan_of(groups: Groups, dead_atoms: np.ndarray, orders: Orders | None = None
     kept, permuted = original_indices(groups, choice)
     return Plan(
         groups.graph.fingerprint,
-        {name: {axis: tuple(i) for axis, i in axes.items()} for name, axes in kept.items()},
+        kept,
         permuted=permuted,
         outputs=_narrowed(groups, groups.coupling.alive(choice.dead)),
     )
@@ -238,17 +238,23 @@ def choice_of(groups: Groups, plan: Plan) -> Choice:
         )
     state = groups.coupling.state_axes
     masks: dict[tuple[str, int], np.ndarray] = {}
+    known: dict[tuple[int, int], np.ndarray] = {}  # by the tuple of indices, which coupled axes often share
     for name, axes in plan.kept.items():
         for axis, indices in axes.items():
             if name not in state or not 0 <= axis < len(state[name]):
                 raise PlanError(f"the plan names '{name}' axis {axis}, which the model does not have")
             size = len(state[name][axis])
-            if not indices or indices[0] < 0 or indices[-1] >= size or any(np.diff(indices) <= 0):
-                raise PlanError(
-                    f"the plan's indices for '{name}' axis {axis} (size {size}) are not sorted and inside"
-                )
+            if (id(indices), size) not in known:
+                where = np.array(indices, dtype=np.int64)
+                if not indices or where[0] < 0 or where[-1] >= size or (where[1:] <= where[:-1]).any():
+                    raise PlanError(
+                        f"the plan's indices for '{name}' axis {axis} (size {size}) are not sorted and inside"
+                    )
+                mask = np.zeros(size, dtype=bool)
+                mask[where] = True
+                known[id(indices), size] = mask
             if axis not in plan.permuted.get(name, {}):
-                masks[name, axis] = np.isin(np.arange(size), indices)
+                masks[name, axis] = known[id(indices), size]
     choice = read_choice(groups, masks)
     implied = plan_of(groups, choice.dead, choice.orders)
     for ours, theirs in ((plan.kept, implied.kept), (plan.permuted, implied.permuted)):

@@ -35,10 +35,11 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
     copies: dict[int, Any] = {}
     for node in old.graph.nodes:
         if node.op == "get_attr":
-            original = fetch(old, str(node.target))
+            name = str(node.target)
+            original = groups.graph.state[name] if name in groups.graph.state else fetch(old, name)
             if id(original) not in copies:
                 copies[id(original)] = _cut_tensor(original, groups.coupling.values.get(node), sizes)
-            state[str(node.target)] = copies[id(original)]
+            state[name] = copies[id(original)]
     graph = next(iter(nodes.values())).graph
     graph.set_codegen(copy.deepcopy(old.graph._codegen))
     module = fx.GraphModule(state, graph, class_name="Pruned")
@@ -63,7 +64,7 @@ def rewrite(groups: Groups, sizes: Sizes, state: dict[str, Any]) -> dict[fx.Node
     nodes: dict[fx.Node, fx.Node] = {}
     for node in groups.graph.module.graph.nodes:
         new = graph.node_copy(node, lambda n: nodes[n])
-        new.meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
+        new.meta = {k: node.meta[k] for k in ("nn_module_stack", "stack_trace") if k in node.meta}
         nodes[node] = new
         if node.op == "call_function" and coupling.values.get(node) is not None:
             change = rewrite_of(op_name(node), coupling.operators)
@@ -76,7 +77,9 @@ def rewrite(groups: Groups, sizes: Sizes, state: dict[str, Any]) -> dict[fx.Node
 def _cut_tensor(original: Any, value: Any, sizes: Sizes) -> Any:
     if not isinstance(original, Tensor) or not isinstance(value, Value):
         return original if not isinstance(original, Tensor) else original.detach().clone()
-    cut = sizes.take(original.detach(), value.axes).clone()
+    cut = sizes.take(original.detach(), value.axes)
+    if cut.data_ptr() == original.data_ptr():  # nothing was removed: the result must not share memory
+        cut = cut.clone()
     if isinstance(original, torch.nn.Parameter):
         return torch.nn.Parameter(cut, requires_grad=original.requires_grad)
     return cut

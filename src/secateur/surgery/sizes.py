@@ -19,22 +19,29 @@ class Sizes:
 
     def __init__(self, coupling: Coupling, alive: np.ndarray) -> None:
         self.coupling, self.alive = coupling, alive
-        self._masks: dict[int, tuple[Axis, np.ndarray]] = {}
+        self._masks: dict[int, tuple[np.ndarray, int]] = {}
         self._indices: dict[int, Tensor] = {}
+
+    def _kept(self, axis: Axis) -> tuple[np.ndarray, int]:
+        """The mask and the new length: found once for all axes that live and die alike."""
+        classes = self.coupling.classes(axis)
+        known = self._masks.get(id(classes))
+        if known is None:
+            mask = self.alive[classes]
+            known = self._masks[id(classes)] = (mask, int(mask.sum()))
+        return known
 
     def mask(self, axis: Axis) -> np.ndarray:
         """bool ``[n]``: the kept positions."""
-        if id(axis) not in self._masks:
-            self._masks[id(axis)] = (axis, self.coupling.keep(axis, self.alive))
-        return self._masks[id(axis)][1]
+        return self._kept(axis)[0]
 
     def of(self, axis: Axis) -> int:
         """The axis's new length."""
-        return int(self.mask(axis).sum())
+        return self._kept(axis)[1]
 
     def whole(self, axis: Axis) -> bool:
         """Whether nothing of the axis is removed."""
-        return bool(self.mask(axis).all())
+        return self._kept(axis)[1] == len(axis)
 
     def before(self, axis: Axis, position: int) -> int:
         """How many kept positions lie before ``position``."""
@@ -42,9 +49,10 @@ class Sizes:
 
     def indices(self, axis: Axis) -> Tensor:
         """int64: the kept positions as an index tensor."""
-        if id(axis) not in self._indices:
-            self._indices[id(axis)] = torch.from_numpy(np.nonzero(self.mask(axis))[0])
-        return self._indices[id(axis)]
+        mask = self.mask(axis)
+        if id(mask) not in self._indices:
+            self._indices[id(mask)] = torch.from_numpy(np.nonzero(mask)[0])
+        return self._indices[id(mask)]
 
     def take(self, tensor: Tensor, axes: Axes) -> Tensor:
         """The kept positions of a tensor along all of its axes; the tensor itself if nothing is removed."""
