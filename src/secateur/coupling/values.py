@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from secateur.coupling.facts import Axes, Axis
-from secateur.graph import hint, op_name
+from secateur.graph import bind, hint, op_name
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,6 @@ class Arguments:
     def dim(self, value: Value, name: str = "dim") -> int:
         """The non-negative axis that the argument ``name`` denotes on ``value``."""
         return int(self.values[name]) % max(len(value), 1)
-
-
-def bind(node: fx.Node) -> dict[str, Any]:
-    """A call's raw arguments by schema name, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
-    out = {}
-    for i, argument in enumerate(schema.arguments):
-        if i < len(node.args):
-            out[argument.name] = node.args[i]
-        elif argument.name in node.kwargs:
-            out[argument.name] = node.kwargs[argument.name]
-        else:
-            out[argument.name] = argument.default_value if argument.has_default_value() else None
-    return out
 
 
 def _resolve(value: Any, values: dict[fx.Node, Any]) -> Any:

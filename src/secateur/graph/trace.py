@@ -48,7 +48,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     _check_finite(model)
     args, kwargs = split_inputs(example_inputs)
     small_args, small_kwargs, batch = _two_samples(args, kwargs)
-    with _evaluating(model):
+    with evaluating(model):
         try:
             program = _export(
                 model, small_args, small_kwargs, _dynamic_shapes(small_args, small_kwargs, dynamic)
@@ -75,7 +75,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
     module.recompile()
-    with _evaluating(model):
+    with evaluating(model):
         check_faithful(model, module, small_args, small_kwargs)
     return Graph(
         module=module,
@@ -150,7 +150,7 @@ def _dynamic_shapes(args: Any, kwargs: Any, dynamic: Dynamic | None) -> Any:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; then every attribute is as it was, caches that the export filled included."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     attributes = [(m, dict(m.__dict__)) for m in model.modules()]

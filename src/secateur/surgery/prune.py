@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
 from secateur.cost import Macs, Params
 from secateur.coupling import Groups, Lock, Rule, find_groups
-from secateur.errors import RecipeError, RequestError
-from secateur.graph import Dynamic, trace
-from secateur.planning import Allocator, Budget, Plan, Rounding, allocate
+from secateur.errors import FormError, RecipeError
+from secateur.graph import Dynamic, probe, trace
+from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
 from secateur.scoring import Criterion, Magnitude, Random, score
 from secateur.surgery.cut import cut_groups
+from secateur.surgery.owner import find_ties, own_class
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -26,18 +27,22 @@ class Pruned:
     """A pruned model and how it came about.
 
     Args:
-        model: smaller, trainable, in evaluation mode; ``train()`` and ``eval()`` work.
+        model: smaller, trainable; a graph module, in evaluation mode, or the user's own class, in the mode it was in.
         plan: what was kept, in terms of the original.
         locked: what could not be pruned, each with its reason.
         verification: the check against the masked original.
         groups: the groups found.
+        form: ``"graph"`` or ``"module"``.
+        obstacle: with ``form="auto"``, what kept the user's own class from being had; empty if nothing did.
     """
 
-    model: fx.GraphModule
+    model: nn.Module
     plan: Plan
     locked: tuple[Lock, ...]
     verification: Verification
     groups: Groups
+    form: str = "graph"
+    obstacle: str = ""
 
 
 def prune(
@@ -72,18 +77,18 @@ def prune(
         rounding: to multiples of eight by default.
         rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
         dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
-        form: ``"graph"``; the user's own class (``"module"``) is not available yet.
+        form: ``"graph"``; ``"module"`` for the user's own class, with widths that its code can compute; ``"auto"`` for
+            the class where it can be had, else the graph.
         seed: of random criteria.
 
     Raises:
         RequestError: a wrong argument, model or input; the message says which.
         Infeasible: the budget cannot be met.
         NotVerified: the cut differs from the masked original.
+        FormError: ``form="module"``, and the user's class cannot compute the result; holds it in graph form.
     """
     if form not in FORMS:
         raise RecipeError(f"form='{form}' is not one of {', '.join(FORMS)}")
-    if form == "module":
-        raise RequestError("form='module' is not available in this version; use form='graph' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs, dynamic=dynamic)
     groups = find_groups(graph, rules)
@@ -91,6 +96,26 @@ def prune(
         criterion = Random(criterion.seed or seed)
     scores = score(model, groups, criterion or Magnitude(), batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
-    plan = allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding)
-    result = cut_groups(groups, plan)
-    return Pruned(result.module, plan, groups.locked, result.verification, groups)
+
+    def planned(ties: Ties | None) -> Plan:
+        return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
+
+    obstacle = ""
+    if form != "graph":
+        seen = probe(model, graph)
+        plan = planned(find_ties(groups, seen))
+        small = cut_groups(groups, plan)
+        own = own_class(model, groups, plan, small.module, seen)
+        if own.module is not None:
+            return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
+        obstacle = own.reason
+    plan = planned(None)
+    small = cut_groups(groups, plan)
+    pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
+    if form == "module":
+        raise FormError(
+            f"{type(model).__name__} cannot be cut in its own class: {obstacle}; "
+            "use form='graph', or form='auto' to take what can be had (the error holds the graph form in .pruned)",
+            pruned,
+        )
+    return pruned

@@ -1,0 +1,194 @@
+"""The user's own class, cut: a copy with smaller tensors and the integers that its code needs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from secateur.coupling import Groups
+from secateur.graph import Attribute, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
+from secateur.surgery.owner.equations import Equation, equations, lengths
+from secateur.surgery.owner.standard import describe
+from secateur.surgery.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What keeps the user's own class from computing the new sizes.
+
+    Args:
+        attribute: the attribute in the way, or ``-`` where a number stands in the code itself.
+        words: what it would have to be.
+        node: where in the program.
+    """
+
+    attribute: str
+    words: str
+    node: fx.Node | None
+
+
+@dataclass(frozen=True)
+class Values:
+    """New values of integer attributes, and what could not be solved."""
+
+    attributes: Mapping[Attribute, int]
+    obstacles: tuple[Obstacle, ...]
+
+
+def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
+    """Every attribute's value after a cut to these sizes."""
+    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+    known_lengths = lengths(groups, probe, sizes)
+    values: dict[Attribute, int] = {}
+    obstacles: list[Obstacle] = []
+    for equation in found:
+        if isinstance(equation.left, Attribute):
+            first = values.setdefault(equation.left, int(equation.right))
+            if first != equation.right:
+                words = f"it would have to be {first} in one place and {equation.right} in another"
+                obstacles.append(Obstacle(str(equation.left), words, equation.node))
+
+    def value_of(leaf: Attribute | Length) -> Any:
+        if isinstance(leaf, Attribute):
+            return Fraction(values.get(leaf, probe.attributes[leaf]))
+        return Fraction(known_lengths[leaf])
+
+    for equation in found:
+        if isinstance(equation.left, int):
+            if equation.left != equation.right:
+                words = f"the code says {equation.left}, the cut needs {equation.right}"
+                obstacles.append(Obstacle("-", words, equation.node))
+        elif not isinstance(equation.left, Attribute):
+            problem = _compound(equation, values, probe, known_lengths, value_of)
+            if problem:
+                obstacles.append(problem)
+    changed = {a: v for a, v in values.items() if v != probe.attributes[a]}
+    return Values(changed, tuple(obstacles))
+
+
+def _compound(
+    equation: Equation,
+    values: dict[Attribute, int],
+    probe: Probe,
+    known: Mapping[Length, Any],
+    value_of: Any,
+) -> Obstacle | None:
+    """Checks an equation with arithmetic in it; solves it where one attribute in it is still open."""
+    parts = list(leaves(equation.left))
+    if any(isinstance(leaf, Length) and leaf not in known for leaf in parts):
+        return None
+    for attempt in (None, *[p for p in parts if isinstance(p, Attribute) and p not in values]):
+        try:
+            if attempt is not None:
+                now = evaluate(equation.left, value_of)
+                values[attempt] = int(Fraction(probe.attributes[attempt]) * equation.right / now)
+            if evaluate(equation.left, value_of) == equation.right:
+                return None
+        except (ArithmeticError, ValueError, TypeError):
+            pass
+        if attempt is not None:
+            del values[attempt]
+    named = next((str(p) for p in parts if isinstance(p, Attribute)), "-")
+    return Obstacle(
+        named, f"the code computes a size with it that the cut needs to be {equation.right}", equation.node
+    )
+
+
+def rebuild(model: nn.Module, small: fx.GraphModule, aliases: Mapping[str, str], values: Values) -> nn.Module:
+    """A copy of ``model`` with the tensors of ``small`` and the new values of its attributes.
+
+    Args:
+        model: the user's module; it is not changed.
+        small: the cut program, whose tensors have the module's names.
+        aliases: other names of tied tensors, ``{name in the module: name in the program}``.
+        values: from :func:`solve_attributes`.
+    """
+    result = copy.deepcopy(model)
+    names = {str(n.target): str(n.target) for n in small.graph.nodes if n.op == "get_attr"} | dict(aliases)
+    tensors: dict[str, Any] = {}
+    for name, source in names.items():
+        found = fetch(small, source)
+        if isinstance(found, Tensor):
+            tensors[name] = found
+    copies = {id(t): _own(t) for t in tensors.values()}
+    for name, tensor in tensors.items():
+        _put(result, name, copies[id(tensor)])
+    for attribute, value in values.attributes.items():
+        _assign(result.get_submodule(attribute.module), attribute.keys, value)
+    for module in result.modules():
+        _tell(module)
+    return result
+
+
+def _own(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().clone()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(copied, requires_grad=tensor.requires_grad)
+    return copied
+
+
+def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Sets a parameter, a buffer or a bare tensor by its dotted name, where the module has one."""
+    path, _, leaf = name.rpartition(".")
+    try:
+        owner = model.get_submodule(path)
+    except AttributeError:
+        return
+    if leaf in owner._parameters or leaf in owner._buffers:
+        setattr(owner, leaf, tensor)
+    elif isinstance(getattr(owner, leaf, None), Tensor):
+        object.__setattr__(owner, leaf, tensor)
+
+
+def _assign(holder: Any, keys: Sequence[str | int], value: int) -> None:
+    """Sets the number that ``keys`` lead to; tuples on the way are made anew."""
+    held = holder.__dict__
+    held[keys[0]] = _replaced(held[keys[0]], keys[1:], value)
+
+
+def _replaced(current: Any, keys: Sequence[str | int], value: int) -> Any:
+    if not keys:
+        return value
+    if isinstance(current, tuple):
+        return rebuilt(
+            current, [_replaced(v, keys[1:], value) if i == keys[0] else v for i, v in enumerate(current)]
+        )
+    if isinstance(current, (list, dict)):
+        current[keys[0]] = _replaced(current[keys[0]], keys[1:], value)  # type: ignore[index]
+    elif is_record(current):
+        _assign(current, keys, value)
+    return current
+
+
+def _tell(module: nn.Module) -> None:
+    """Brings the descriptive attributes of a standard module in line with its tensors."""
+    try:
+        found = describe(module)
+    except (AttributeError, ValueError, ZeroDivisionError):
+        return  # a subclass that holds its tensors otherwise
+    for name, value in found.items():
+        if isinstance(getattr(module, name, None), int) and getattr(module, name) != value:
+            module.__dict__[name] = int(value)
+
+
+def outputs_of(
+    module: nn.Module, args: Any, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> list[Tensor]:
+    """All tensors that a module returns with ``state`` in place of its own, in evaluation mode, modes as before."""
+    training = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            given = copy.deepcopy((tuple(args), dict(kwargs)))
+            found = torch.func.functional_call(module, dict(state), *given)
+    finally:
+        for m, was in training:
+            m.training = was
+    found = dict(found) if hasattr(found, "items") and not isinstance(found, dict) else found
+    return [t for t in torch.utils._pytree.tree_leaves(found) if isinstance(t, Tensor)]
