@@ -10,19 +10,25 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import fx
 
+from secateur.coupling.bypass import Removal
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axis
 from secateur.coupling.rules import Rule
 from secateur.coupling.values import Value
 from secateur.errors import UnknownName
 from secateur.graph import Graph
+
+if TYPE_CHECKING:
+    from secateur.coupling.blocks import Block
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,10 @@ class Lock:
 
 @dataclass(frozen=True)
 class Groups:
-    """All groups of a program, what is locked, and the coupling they come from."""
+    """All groups of a program, what is locked, and the coupling they come from.
+
+    ``removal`` holds the blocks that are taken out beforehand, if any: see :func:`remove_blocks`.
+    """
 
     graph: Graph
     coupling: Coupling
@@ -102,6 +111,14 @@ class Groups:
     locked: tuple[Lock, ...]
     prunable_share: float
     unknown: Mapping[str, int]
+    removal: Removal = field(default_factory=Removal)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """What can be removed whole: residual branches and repeated blocks, see :func:`find_blocks`."""
+        from secateur.coupling.blocks import find_blocks  # it builds on this file
+
+        return find_blocks(self.graph)
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(self.groups)
@@ -124,7 +141,11 @@ def find_groups(graph: Graph, rules: Mapping[str, Rule] | None = None) -> Groups
         graph: from :func:`secateur.trace`.
         rules: rules for operators of the user's own, by name.
     """
-    coupling = couple(graph, rules)
+    return groups_of(graph, couple(graph, rules))
+
+
+def groups_of(graph: Graph, coupling: Coupling) -> Groups:
+    """The groups that a program's labels amount to."""
     incidences = {
         (name, i): _Incidence.of(coupling, axis)
         for name, axes in coupling.state_axes.items()

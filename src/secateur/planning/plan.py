@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from secateur.coupling import Groups
-from secateur.errors import PlanError
+from secateur.coupling import Groups, chosen_blocks, remove_blocks, renumbered
+from secateur.errors import PlanError, RequestError
 from secateur.files import whole_file
 
 VERSION = 1
@@ -32,7 +32,7 @@ class Plan:
     Args:
         fingerprint: of the model the indices refer to.
         kept: ``{parameter or buffer: {axis: sorted original indices}}`` for the axes that change.
-        removed: what is removed whole.
+        removed: names of the blocks that are removed whole, see :func:`secateur.coupling.find_blocks`.
         permuted: what is permuted first.
         version: of this format.
     """
@@ -61,7 +61,7 @@ class Plan:
                 kept.setdefault(name, {})[axis] = (
                     tuple(indices) if first is None else tuple(first[i] for i in indices)
                 )
-        return Plan(self.fingerprint, kept, self.removed + second.removed, self.permuted)
+        return Plan(self.fingerprint, kept, renumbered(self.removed, second.removed), self.permuted)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, with a digest of its own content."""
@@ -122,15 +122,41 @@ class Plan:
 
 
 def plan_of(groups: Groups, dead_atoms: np.ndarray) -> Plan:
-    """The plan that removes these atoms."""
+    """The plan that removes these atoms, and the blocks that the groups are without."""
     alive = groups.coupling.alive(dead_atoms)
     kept: dict[str, dict[int, tuple[int, ...]]] = {}
     for name, axes in groups.coupling.state_axes.items():
+        if name in groups.removal.state:
+            continue
         for i, axis in enumerate(axes):
             mask = groups.coupling.keep(axis, alive)
             if not mask.all():
                 kept.setdefault(name, {})[i] = tuple(np.nonzero(mask)[0].tolist())
-    return Plan(groups.graph.fingerprint, kept)
+    return Plan(groups.graph.fingerprint, kept, groups.removal.names)
+
+
+def without_removed(groups: Groups, plan: Plan) -> Groups:
+    """The groups without the blocks that a plan removes.
+
+    Raises:
+        PlanError: the plan is for another model.
+    """
+    return remove_blocks(groups, _removed(groups, plan))
+
+
+def _removed(groups: Groups, plan: Plan) -> tuple[str, ...]:
+    """The blocks that a plan removes, sorted; a module that is no block stands for all of those in it."""
+    if plan.fingerprint != groups.graph.fingerprint:
+        raise PlanError(
+            f"the plan is for a model with fingerprint {plan.fingerprint}, this one has {groups.graph.fingerprint}; "
+            "apply it to the model it was made for"
+        )
+    if not plan.removed:
+        return ()
+    try:
+        return tuple(sorted(b.name for b in chosen_blocks(groups.blocks, plan.removed)))
+    except RequestError as error:
+        raise PlanError(f"the plan does not fit the model: {error}") from error
 
 
 def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
@@ -141,14 +167,15 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
     Raises:
         PlanError: the plan is for another model, or keeps what the coupling does not allow.
     """
-    if plan.fingerprint != groups.graph.fingerprint:
+    if (removed := _removed(groups, plan)) != groups.removal.names:
         raise PlanError(
-            f"the plan is for a model with fingerprint {plan.fingerprint}, this one has {groups.graph.fingerprint}; "
-            "apply it to the model it was made for"
+            f"the plan removes {', '.join(removed) or 'no block'}, the groups are without "
+            f"{', '.join(groups.removal.names) or 'none'}; take its blocks out of them first (without_removed)"
         )
+    kept = {name: axes for name, axes in plan.kept.items() if name not in groups.removal.state}
     state = groups.coupling.state_axes
     masks: dict[tuple[str, int], np.ndarray] = {}
-    for name, axes in plan.kept.items():
+    for name, axes in kept.items():
         for axis, indices in axes.items():
             if name not in state or not 0 <= axis < len(state[name]):
                 raise PlanError(f"the plan names '{name}' axis {axis}, which the model does not have")
@@ -166,9 +193,9 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
             dead.append(group.atoms[~lives])
     atoms = np.concatenate(dead) if dead else np.empty(0, dtype=np.int64)
     implied = plan_of(groups, atoms).kept
-    if {n: {a: tuple(i) for a, i in axes.items()} for n, axes in plan.kept.items()} != implied:
+    if {n: {a: tuple(i) for a, i in axes.items()} for n, axes in kept.items()} != implied:
         different = next(
-            (n for n in sorted({*implied, *plan.kept}) if implied.get(n) != plan.kept.get(n)), "?"
+            (n for n in sorted({*implied, *kept}) if implied.get(n) != kept.get(n)), "?"
         )
         raise PlanError(
             f"the plan splits what is coupled, first at '{different}': it was altered or is for another model"

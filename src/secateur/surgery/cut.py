@@ -11,7 +11,7 @@ from torch import fx, nn
 from secateur.coupling import Groups, Rule, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import Dynamic, trace
-from secateur.planning import Plan, dead_atoms
+from secateur.planning import Plan, dead_atoms, without_removed
 from secateur.surgery.emit import emit
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import Verification, verify
@@ -51,6 +51,7 @@ def cut(
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:
     """The same from groups that were found before; ``dtype`` is the precision of the check."""
+    groups = without_removed(groups, plan)
     sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
     _no_axis_empty(groups, sizes)
     emitted = emit(groups, sizes)
@@ -60,6 +61,8 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
 
 def _no_axis_empty(groups: Groups, sizes: Sizes) -> None:
     for name, axes in groups.coupling.state_axes.items():
+        if name in groups.removal.state:
+            continue
         for i, axis in enumerate(axes):
             if len(axis) and sizes.of(axis) == 0:
                 raise NotVerified(f"the plan would empty axis {i} of '{name}'", name)

@@ -34,7 +34,7 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
     state: dict[str, Any] = {}
     copies: dict[int, Any] = {}
     for node in old.graph.nodes:
-        if node.op == "get_attr":
+        if node.op == "get_attr" and node in nodes:
             original = fetch(old, str(node.target))
             if id(original) not in copies:
                 copies[id(original)] = _cut_tensor(original, groups.coupling.values.get(node), sizes)
@@ -52,10 +52,20 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
 
 
 def rewrite(groups: Groups, sizes: Sizes) -> dict[fx.Node, fx.Node]:
-    """A copy of the program's nodes with the sizes in their arguments rewritten, by original node."""
-    coupling, graph = groups.coupling, fx.Graph()
+    """A copy of the program's nodes with the sizes in their arguments rewritten, by original node.
+
+    Nodes that went with a removed block have none; a removed block's output is what stands in for it.
+    """
+    coupling, removal, graph = groups.coupling, groups.removal, fx.Graph()
     nodes: dict[fx.Node, fx.Node] = {}
     for node in groups.graph.module.graph.nodes:
+        if node in removal.gone:
+            continue
+        if node in removal.instead:
+            nodes[node] = nodes[removal.instead[node]]
+            if node in removal.copied:
+                nodes[node] = graph.call_function(torch.ops.aten.clone.default, (nodes[node],))
+            continue
         new = graph.node_copy(node, lambda n: nodes[n])
         new.meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
         nodes[node] = new

@@ -3,12 +3,14 @@
 Both programs run in lockstep on the same inputs. In the original, the removed positions of one operand are
 zeroed at each contraction, where they are consumed: nothing relies on f(0) = 0. A norm, softmax or mean
 over a cut axis is evaluated on the kept positions, which is what cutting means there. At every node the
-cut value must equal the original at the kept positions.
+cut value must equal the original at the kept positions. The terms of removed branches are computed and then
+zeroed in the sum; the output of a bypassed block is what comes in.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +33,8 @@ class Verification:
 
     Args:
         max_relative_error: largest ``|cut - reference| / max |reference|`` over outputs and every node.
-        kind: ``"masked"``, or ``"restricted"`` where an operator over a cut axis was evaluated on what is kept.
+        kind: ``"masked"``, or ``"restricted"`` where an operator over a cut axis was evaluated on what is kept, or a
+            block that is no residual branch was bypassed.
         reference: how the reference was made, in words.
         nodes: how many nodes were compared.
         worst: the node with the largest error.
@@ -69,6 +72,7 @@ class _Lockstep:
         self.groups, self.coupling = groups, groups.coupling
         self.old, self.new, self.nodes = groups.graph.module, emitted.module, emitted.nodes
         self.sizes, self.dtype = emitted.sizes, dtype
+        self.removal = groups.removal
         self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
         lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
@@ -83,30 +87,39 @@ class _Lockstep:
 
     def run(self) -> Verification:
         inputs = iter(self._inputs())
-        last = self._last_uses(self.old.graph)
+        last = self._last_uses(self.old.graph, self.removal.bypassed)
         last_new = self._last_uses(self.new.graph)
         pending = iter(self.new.graph.nodes)
+        unseen = self.removal.unseen
+        self._nothing_left_over()
         for node in self.old.graph.nodes:
             if node.op == "output":
+                self._compare_outputs(node)
                 break
+            if node in unseen:
+                continue
             if node.op == "placeholder":
                 value = next(inputs)
                 # Each side has its own: a program may write over its inputs.
                 self.reference[node], self.cut[self.nodes[node]] = _copy(value), _copy(value)
                 continue
             self.reference[node] = self._reference(node)
-            self._run_new_until(pending, self.nodes[node])
-            self._compare(node)
+            if node not in self.removal.gone:
+                self._run_new_until(pending, self.nodes[node])
+                self._compare(node, self.cut[self.nodes[node]])
+                for done in last_new.get(self.nodes[node], ()):
+                    self.cut.pop(done, None)
             for done in last.get(node, ()):
                 self.reference.pop(done, None)
-            for done in last_new.get(self.nodes[node], ()):
-                self.cut.pop(done, None)
         words = "the original with removed positions zeroed where they are consumed"
         if self.restricted:
             words += "; norms, softmax and means over a cut axis evaluated on the kept positions"
-        return Verification(
-            self.worst, "restricted" if self.restricted else "masked", words, self.compared, self.worst_node
-        )
+        if self.removal.dropped:
+            words += "; what removed branches add zeroed"
+        if self.removal.bypassed:
+            words += "; removed blocks bypassed"
+        kind = "restricted" if self.restricted or self.removal.bypassed else "masked"
+        return Verification(self.worst, kind, words, self.compared, self.worst_node)
 
     def _inputs(self) -> list[Any]:
         graph = self.groups.graph
@@ -114,11 +127,15 @@ class _Lockstep:
         return [self._promote(_telling(to_device(v, self.device))) for v in flat]
 
     @staticmethod
-    def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    def _last_uses(
+        graph: fx.Graph, further: Mapping[fx.Node, fx.Node] | None = None
+    ) -> dict[fx.Node, list[fx.Node]]:
         last: dict[fx.Node, fx.Node] = {}
         for node in graph.nodes:
             for used in node.all_input_nodes:
                 last[used] = node
+            if further and node in further:
+                last[further[node]] = node
         out: dict[fx.Node, list[fx.Node]] = {}
         for used, user in last.items():
             out.setdefault(user, []).append(used)
@@ -149,7 +166,7 @@ class _Lockstep:
         return value
 
     def _run_new_until(self, pending: Any, target: fx.Node) -> None:
-        for node in pending:
+        for node in () if target in self.cut else pending:
             if node.op == "get_attr":
                 self.cut[node] = self._fetch(self.new, node)
             elif node.op == "call_function":
@@ -168,29 +185,32 @@ class _Lockstep:
     def _reference(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
             return self._fetch(self.old, node)
+        if node in self.removal.bypassed:
+            return _copy(self.reference[self.removal.bypassed[node]])
         mixings = [m for m in self.coupling.mixings.get(node, ()) if not self.sizes.whole(m.labels)]
         if any(m.restricts for m in mixings):
             return self._restricted(node)
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.reference[n])
         for mixing in mixings:
             args, kwargs = self._mask(node, mixing, args, kwargs)
+        for name in self.removal.dropped.get(node, ()):
+            args, kwargs = _with(node, name, args, kwargs, torch.zeros_like)
         return self._call(node, args, kwargs)
 
     def _mask(self, node: fx.Node, mixing: Mixing, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """The call's arguments, with the removed positions of one of them zeroed along one axis."""
         name, _, item = mixing.argument.partition(".")
-        position, in_args = _place(node, name, args)
-        given = args[position] if in_args else kwargs[name]
-        tensor = given[int(item)] if item else given
-        shape = [1] * tensor.dim()
-        shape[mixing.axis] = -1
-        mask = torch.from_numpy(self.sizes.mask(mixing.labels)).to(tensor.device).reshape(shape)
-        masked: Any = torch.where(mask, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
-        if item:
-            masked = [masked if i == int(item) else t for i, t in enumerate(given)]
-        if in_args:
-            return (*args[:position], masked, *args[position + 1 :]), kwargs
-        return args, {**kwargs, name: masked}
+
+        def masked(given: Any) -> Any:
+            tensor = given[int(item)] if item else given
+            shape = [1] * tensor.dim()
+            shape[mixing.axis] = -1
+            mask = torch.from_numpy(self.sizes.mask(mixing.labels)).to(tensor.device).reshape(shape)
+            zero = torch.zeros((), dtype=tensor.dtype, device=tensor.device)
+            kept = torch.where(mask, tensor, zero)
+            return [kept if i == int(item) else t for i, t in enumerate(given)] if item else kept
+
+        return _with(node, name, args, kwargs, masked)
 
     def _restricted(self, node: fx.Node) -> Any:
         """The operator on the kept positions, its result spread over the original shape.
@@ -205,11 +225,7 @@ class _Lockstep:
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
         for name, value in self._sizes_of(node, args, kwargs).items():
-            position, in_args = _place(node, name, args)
-            if in_args:
-                args = (*args[:position], value, *args[position + 1 :])
-            else:
-                kwargs = {**kwargs, name: value}
+            args, kwargs = _with(node, name, args, kwargs, lambda _, value=value: value)
         return self._spread(self._call(node, args, kwargs), self.coupling.values[node])
 
     def _sizes_of(self, node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -244,9 +260,20 @@ class _Lockstep:
 
     # -- comparing -----------------------------------------------------------------------------------
 
-    def _compare(self, node: fx.Node) -> None:
+    def _nothing_left_over(self) -> None:
+        """What went with a removed block must not be read any more: its small values might not show."""
+        read = {str(n.target) for n in self.new.graph.nodes if n.op == "get_attr"}
+        for name in sorted(read & self.removal.state):
+            raise NotVerified(f"the cut program still reads '{name}', which went with a removed block", name)
+
+    def _compare_outputs(self, node: fx.Node) -> None:
+        """The outputs once more: that each is wired to the node it should be."""
+        (new,) = (n for n in self.new.graph.nodes if n.op == "output")
+        for old, one in zip(_leaves(node.args), _leaves(new.args), strict=True):
+            self._compare(old, self.cut[one])
+
+    def _compare(self, node: fx.Node, found: Any) -> None:
         expected = self._kept(self.reference[node], self.coupling.values.get(node))
-        found = self.cut[self.nodes[node]]
         pairs = (
             list(zip(expected, found, strict=True))
             if isinstance(expected, (tuple, list))
@@ -267,11 +294,22 @@ class _Lockstep:
                 )
 
 
-def _place(node: fx.Node, name: str, args: Any) -> tuple[int, bool]:
-    """Where an argument stands by its schema, and whether it is given by position."""
+def _with(
+    node: fx.Node, name: str, args: Any, kwargs: Any, change: Callable[[Any], Any]
+) -> tuple[Any, dict[str, Any]]:
+    """A call's arguments with one of them changed, found by the operator's schema."""
     names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
     position = names.index(name) if name in names else len(names)
-    return position, position < len(args)
+    if position < len(args):
+        return (*args[:position], change(args[position]), *args[position + 1 :]), kwargs
+    return args, {**kwargs, name: change(kwargs.get(name))}
+
+
+def _leaves(arguments: Any) -> list[fx.Node]:
+    """All nodes among some arguments, in order, as often as they stand there."""
+    found: list[fx.Node] = []
+    fx.map_arg(arguments, found.append)
+    return found
 
 
 def _copy(value: Any) -> Any:
