@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from secateur.coupling.branches import Branch
+from secateur.coupling.repeats import first_uses
 from secateur.graph import Flow, Graph
 
 
@@ -35,8 +36,9 @@ class Names:
         own = self._weights(nodes)
         first = next((n for n in own if self.graph.tensor(n).dim() > 1), own[0])
         path = _common(own) if len(own) > 1 else first.rpartition(".")[0]
+        used = {n for n, uses in self._uses.items() if uses & set(nodes)}
         while path != first:
-            if path and path not in taken and not self._shared(path, own):
+            if path and path not in taken and not self._shared(path, used):
                 return path
             path = ".".join(first.split(".")[: len(path.split(".")) + 1 if path else 1])
         return first
@@ -48,11 +50,15 @@ class Names:
         own = {str(n.target) for n in read & inside} or {str(n.target) for n in read}
         return sorted(own, key=self._parameters.__getitem__)
 
-    def _shared(self, path: str, own: Sequence[str]) -> bool:
+    def _shared(self, path: str, used: Collection[str]) -> bool:
         return any(
-            n.startswith(path + ".") and n not in own and self.graph.tensor(n).dim() > 1
+            n.startswith(path + ".") and n not in used and self.graph.tensor(n).dim() > 1
             for n in self._parameters
         )
+
+    @cached_property
+    def _uses(self) -> dict[str, set[fx.Node]]:
+        return first_uses(self.graph, self.flow)
 
     @cached_property
     def _parameters(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ import torch
 from torch import fx
 
 from secateur.coupling.block_names import Names
-from secateur.coupling.branches import VIEWS, Branch, find_branches
+from secateur.coupling.branches import VIEWS, Branch, find_branches, form
 from secateur.coupling.bypass import holders_of, standing, state_of
 from secateur.coupling.groups import source_of
 from secateur.coupling.repeats import Element, Repeats
@@ -185,10 +185,11 @@ def _within(name: str, path: str) -> bool:
 
 
 def _hands_on(exit: fx.Node, entry: fx.Node, instead: Mapping[fx.Node, fx.Node]) -> bool:
-    """Whether a value is another, seen in other shapes on the way; both have the same."""
+    """Whether a value is another of its form, seen in other shapes on the way and cast to its own type."""
     node = instead.get(exit, exit)
-    while node is not entry and node.op == "call_function" and op_name(node) in VIEWS:
-        given = node.args[0]
-        assert isinstance(given, fx.Node)
+    while node is not entry and node.op == "call_function" and isinstance(given := node.args[0], fx.Node):
+        cast = op_name(node) in ("aten::to", "aten::_to_copy") and form(node) == form(given)
+        if not cast and op_name(node) not in VIEWS:
+            return False
         node = instead.get(given, given)
     return node is entry

@@ -27,7 +27,7 @@ VIEWS = frozenset(
     )
 )  # fmt: skip
 # Move or convert values, and compute nothing: the stream may pass through them on its way to the sum.
-_PASSES = VIEWS | {
+PASSES = VIEWS | {
     f"aten::{name}" for name in ("to", "_to_copy", "detach", "dropout", "permute", "transpose", "movedim")
 }
 
@@ -79,14 +79,14 @@ def find_branches(graph: Graph, flow: Flow) -> list[Branch]:
         taken: set[fx.Node] = set()
         streams = sorted((t for t in total.terms if t.plain), key=lambda t: flow.order[t.node])
         for stream in streams:
-            passed = set(_passed(stream.node))
-            lowest = min(flow.order[n] for n in passed)
+            before = set(passed(stream.node))
+            lowest = min(flow.order[n] for n in before)
             computed = {
                 term: nodes
                 for term in total.terms
                 if term.droppable and term is not stream and flow.order[term.node] > lowest
-                if term.node not in passed
-                if (nodes := flow.between(term.node, passed))
+                if term.node not in before
+                if (nodes := flow.between(term.node, before))
             }
             for term in computed:
                 if term.node not in taken and (branch := _branch(flow, total, stream, term, computed)):
@@ -125,7 +125,10 @@ def _operands(node: fx.Node) -> dict[str, fx.Node]:
 
 
 def _goes_into_a_sum(flow: Flow, node: fx.Node) -> bool:
+    """Whether a sum is only part of a larger one, to which it may be handed through views and dropout."""
     users = flow.users[node]
+    while len(users) == 1 and users[0].op == "call_function" and op_name(users[0]) in PASSES:
+        node, users = users[0], flow.users[users[0]]
     return len(users) == 1 and node in _operands(users[0]).values()
 
 
@@ -134,8 +137,9 @@ def _take_apart(flow: Flow, node: fx.Node, plain: bool, terms: list[_Term]) -> N
     added = unscaled and op_name(node) in ("aten::add", "aten::add_")
     for argument, operand in _operands(node).items():
         still = plain and (argument == "self" or added)
-        if _operands(operand) and _goes_into_a_sum(flow, operand):
-            _take_apart(flow, operand, still, terms)
+        inner = next((n for n in passed(operand) if op_name(n) not in PASSES), operand)
+        if _operands(inner) and _goes_into_a_sum(flow, inner):
+            _take_apart(flow, inner, still, terms)
         else:
             terms.append(_Term(operand, node, argument, still, argument == "other" or added))
 
@@ -158,10 +162,10 @@ def _gate(flow: Flow, node: fx.Node) -> _Sum | None:
     return None
 
 
-def _passed(node: fx.Node) -> Iterator[fx.Node]:
+def passed(node: fx.Node) -> Iterator[fx.Node]:
     """A value and what it was before it was only moved or converted."""
     yield node
-    while node.op == "call_function" and op_name(node) in _PASSES and isinstance(node.args[0], fx.Node):
+    while node.op == "call_function" and op_name(node) in PASSES and isinstance(node.args[0], fx.Node):
         node = node.args[0]
         yield node
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
-from secateur.coupling.branches import PRODUCTS, SUMS
+from secateur.coupling.branches import PASSES, PRODUCTS, SUMS
 from secateur.graph import Flow, Graph, bind, fetch, op_name
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def standing(
         if node not in readers and not any(i in zero or i in one for i in node.all_input_nodes):
             continue
         kind = op_name(node)
+        if kind in PASSES and node.args[0] in zero:
+            zero.add(node)
         if kind not in SUMS and kind not in PRODUCTS:
             continue
         given = {a: v for a, v in bind(node).items() if a in ("self", "other")}

@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, fx
 
-from secateur.coupling.branches import Branch, form
+from secateur.coupling.branches import Branch, form, passed
 from secateur.graph import Flow, Graph, fetch, is_tensor
 
 
@@ -42,8 +42,8 @@ class Element:
 
     @property
     def home(self) -> str:
-        """The list that it belongs to."""
-        return self.path.rpartition(".")[0]
+        """The list that it belongs to: its path without the number at the end."""
+        return self.path.rstrip("0123456789")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,9 +84,10 @@ class Repeats:
         """
         found = []
         for one in self.elements[home]:
-            alike = [o for o in self.elements[home] if o is not one and o.names == one.names]
-            if one.path not in branched:
-                alike = [o for o in alike if o.parameters == one.parameters]
+            alike = [
+                o for o in self.elements[home] if o is not one and o.names == one.names
+                if o.parameters == one.parameters or (one.path in branched and _ends_alike(one, o))
+            ]  # fmt: skip
             if one.span and any(self._in_series(one, o) for o in alike):
                 found.append(self._with_entry(one, alike))
         return self._with_tails(found)
@@ -103,29 +104,18 @@ class Repeats:
             tensor = self.graph.tensor(name)
             parts = name.split(".")
             for i, part in enumerate(parts[:-1]):
-                if part.isdigit() and isinstance(tensor, torch.nn.Parameter):
+                if part[-1:].isdigit() and isinstance(tensor, torch.nn.Parameter):
                     found[".".join(parts[: i + 1])][".".join(parts[i + 1 :])] = tuple(tensor.shape)
         for path, parameters in found.items():
-            if any(len(shape) > 1 for shape in parameters.values()):  # a norm by itself is no layer
+            matrices = sum(len(shape) > 1 for shape in parameters.values())
+            listed = path.rpartition(".")[2].isdigit()
+            # A norm by itself is no layer, and layers called conv1 and conv2 make no list.
+            if matrices >= (1 if listed else 2):
                 yield Element(path, parameters)
 
     @cached_property
     def _seeds(self) -> dict[str, set[fx.Node]]:
-        """For each parameter, the first nodes that use it together with activations."""
-        flow, owners = self.flow, dict[fx.Node, set[str]]()
-        seeds: dict[str, set[fx.Node]] = defaultdict(set)
-        for node in flow.nodes:
-            if node.op == "get_attr":
-                value = fetch(self.graph.module, str(node.target))
-                owners[node] = {str(node.target)} if isinstance(value, Tensor) else set()
-                continue
-            names = set().union(*(owners.get(i, ()) for i in flow.inputs[node]))
-            if names and node in flow.active:
-                for name in names:
-                    seeds[name].add(node)
-            elif names:
-                owners[node] = names
-        return seeds
+        return first_uses(self.graph, self.flow)
 
     @cached_property
     def _readers_of_parameters(self) -> dict[fx.Node, set[str]]:
@@ -169,9 +159,13 @@ class Repeats:
         return element
 
     def _is_exit(self, node: fx.Node, inside: set[fx.Node]) -> bool:
-        """Whether a span may end here: not where a sum is about to add it to what came in."""
-        term = self._terms.get(node)
-        return is_tensor(node) and (term is None or not any(u in inside for u in self.flow.users[term.entry]))
+        """Whether a span may end here: not where a sum is still to add what came in."""
+        if not is_tensor(node):
+            return False
+        ahead = {node, *self._onward(node)}
+        pending = [b for n in ahead | inside if (b := self._terms.get(n)) and b.exit not in inside]
+        grown = self._grown(inside) if pending else inside
+        return not any(u in grown for b in pending for n in passed(b.entry) for u in self.flow.users[n])
 
     @cached_property
     def _terms(self) -> dict[fx.Node, Branch]:
@@ -190,51 +184,54 @@ class Repeats:
     # -- what comes in -------------------------------------------------------------------------------
 
     def _with_entry(self, element: Element, alike: list[Element]) -> Element:
+        """The element with the one value that comes in; what others of the list read too (masks, say) is none."""
         assert element.span is not None
-        nodes = set(element.span.nodes)
+        span, order = element.span.nodes, self.flow.order
         shared = {i for o in alike if o.span for i in self._read(o.span.nodes)}
-        read = [i for i in self._read(nodes) if i not in shared]
         onward: list[fx.Node] = []
+        entries: list[fx.Node] = []
         for exit in (element.span.exit, *self._onward(element.span.exit)):
             onward.append(exit)
-            entries = [i for i in read if form(i) == form(exit)]
-            if entries:
+            reach = self._grown({*span, *onward})
+            entries = [i for i in {*reach, *self._read(reach)} - span - shared if form(i) == form(exit)]
+            if entries := [i for i in entries if i not in onward]:
                 break
-        else:
-            exit, onward = element.span.exit, []
-        # The stream may come in twice, once through an activation of the block's own.
-        while len(entries) > 1 and (inner := next((i for i in entries if self._derived(i, entries, nodes)), None)):
-            entries.remove(inner)
-            nodes.add(inner)
-        nodes.update(onward)
-        element = replace(element, span=Span(frozenset(nodes), exit))
-        if len(entries) > 1:
-            return replace(element, reason="several values of the form of its output come in")
         if not entries:
-            coming = " and ".join(dict.fromkeys(_sizes(i) for i in read)) or "nothing of its own"
-            words = f"what comes in is {coming}, what goes out {_sizes(exit)}: the one cannot stand in for the other"
+            coming = [i for i in self._read(span) if i not in shared]
+            words = " and ".join(dict.fromkeys(map(_sizes, coming))) or "nothing of its own"
+            words = f"what comes in is {words}, what goes out {_sizes(element.span.exit)}: the one cannot stand in for the other"
             return replace(element, reason=words)
-        others = [i for i in self._read(nodes) if i not in shared and i is not entries[0]]
-        learnt = [i for i in others if self._learnt(i)]
-        if learnt:
-            return replace(element, reason=f"besides {entries[0].name} it reads {learnt[0].name}")
-        return replace(element, entry=entries[0])
+        reason = ""
+        for entry in sorted(entries, key=order.__getitem__, reverse=True):
+            nodes = self._grown({*span, *onward}, entry)
+            others = [i for i in self._read(nodes) if i not in shared and i is not entry and self._learnt(i)]
+            if not others:
+                return replace(element, span=Span(frozenset(nodes), exit), entry=entry)
+            reason = reason or f"besides {entry.name} it reads {others[0].name}"
+        return replace(element, span=Span(frozenset({*span, *onward}), exit), reason=reason)
 
     def _read(self, nodes: Collection[fx.Node]) -> list[fx.Node]:
         """Activations that come into some nodes from outside."""
         read = {i for n in nodes for i in self.flow.inputs[n] if i in self.flow.active and i not in nodes}
         return sorted(read, key=self.flow.order.__getitem__)
 
-    def _derived(self, node: fx.Node, entries: list[fx.Node], nodes: set[fx.Node]) -> bool:
-        """Whether a value is read by these nodes alone and computed from other entries without parameters."""
-        given = self.flow.inputs[node]
-        return (
-            node.op == "call_function"
-            and all(u in nodes for u in self.flow.users[node])
-            and any(i in entries for i in given)
-            and all(i in entries or i not in self.flow.active for i in given)
-            and node not in self._readers_of_parameters
-        )
+    def _grown(self, nodes: set[fx.Node], entry: fx.Node | None = None) -> set[fx.Node]:
+        """These nodes and what is computed for them alone, without parameters, from ``entry`` on."""
+        grown = set(nodes)
+        pending = self._read(nodes)
+        while pending:
+            node = pending.pop()  # the latest: its users have been looked at
+            alone = all(u in grown for u in self.flow.users[node])
+            if (
+                alone
+                and node is not entry
+                and node.op == "call_function"
+                and node not in self._readers_of_parameters
+            ):
+                grown.add(node)
+                new = [i for i in self.flow.inputs[node] if i in self.flow.active and i not in grown]
+                pending = sorted({*pending, *new}, key=self.flow.order.__getitem__)
+        return grown
 
     def _learnt(self, node: fx.Node) -> bool:
         """Whether parameters went into a value: masks and tables of positions have none."""
@@ -251,7 +248,7 @@ class Repeats:
     # -- where it ends -------------------------------------------------------------------------------
 
     def _with_tails(self, elements: list[Element]) -> list[Element]:
-        """Adds to each span the activation between it and the next element, which belongs to it."""
+        """Adds to each span the norm and activation between it and the next element, which belong to it."""
         entries = {e.entry for e in elements if e.entry is not None}
         tails = {e.path: self._tail(e, entries) for e in elements}
         kinds = {tuple(str(n.target) for n in tail) for tail in tails.values() if tail}
@@ -264,20 +261,23 @@ class Repeats:
             out.append(element)
         return out
 
-    def _onward(self, node: fx.Node) -> Iterator[fx.Node]:
-        """Nodes without parameters through which alone a value goes on."""
+    def _onward(self, node: fx.Node, norms: bool = False) -> Iterator[fx.Node]:
+        """Nodes without parameters through which alone a value goes on; on request, also those with vectors only."""
         while len(self.flow.users[node]) == 1:
             node = self.flow.users[node][0]
             given = [i for i in self.flow.inputs[node] if i in self.flow.active]
-            if len(given) != 1 or node in self._readers_of_parameters or node.op != "call_function":
+            if len(given) != 1 or node.op != "call_function":
+                return
+            weights = [self.graph.tensor(n).dim() for n in self._readers_of_parameters.get(node, ())]
+            if weights and (not norms or max(weights) > 1):
                 return
             yield node
 
     def _alike(self, element: Element) -> Iterator[fx.Node]:
-        """Those of the form of an element's output."""
+        """Those of the form of an element's output, norms included."""
         assert element.span is not None
         exit = element.span.exit
-        return itertools.takewhile(lambda n: form(n) == form(exit), self._onward(exit))
+        return itertools.takewhile(lambda n: form(n) == form(exit), self._onward(exit, norms=True))
 
     def _tail(self, element: Element, entries: set[fx.Node]) -> tuple[fx.Node, ...]:
         passed: list[fx.Node] = []
@@ -293,6 +293,28 @@ class Repeats:
         fits = [k for k in kinds if tuple(str(n.target) for n in onward[: len(k)]) == k]
         longest = max(map(len, fits), default=0)
         return onward[:longest]
+
+
+def _ends_alike(one: Element, two: Element) -> bool:
+    return one.span is not None and two.span is not None and form(one.span.exit) == form(two.span.exit)
+
+
+def first_uses(graph: Graph, flow: Flow) -> dict[str, set[fx.Node]]:
+    """For each parameter or buffer, the first nodes that use it together with activations."""
+    owners: dict[fx.Node, set[str]] = {}
+    found: dict[str, set[fx.Node]] = defaultdict(set)
+    for node in flow.nodes:
+        if node.op == "get_attr":
+            value = fetch(graph.module, str(node.target))
+            owners[node] = {str(node.target)} if isinstance(value, Tensor) else set()
+            continue
+        names = set().union(*(owners.get(i, ()) for i in flow.inputs[node]))
+        if names and node in flow.active:
+            for name in names:
+                found[name].add(node)
+        elif names:
+            owners[node] = names
+    return found
 
 
 def _sizes(node: fx.Node) -> str:

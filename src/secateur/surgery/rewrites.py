@@ -91,6 +91,9 @@ def _view(call: Call) -> None:
     if len(batch) == 1 and -1 not in entries:
         entries = [-1 if isinstance(e, fx.Node) else e for e in entries]
     call.set(**{name: entries})
+    if call.new.target is torch.ops.aten.view.default and entries != list(given):
+        # An axis that is cut to one may leave a layout that only a copy can be viewed through.
+        call.new.target = torch.ops.aten.reshape.default
 
 
 def _reshape_as(call: Call) -> None:
