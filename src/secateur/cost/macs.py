@@ -80,7 +80,7 @@ class Macs(Cost):
                 for axes in COUNTED[op_name(node)](arguments, values[node]):
                     free = tuple(a for a in axes if a.any())
                     fixed = prod(len(a) for a in axes if not a.any())
-                    out.append(Term(layer_of(node), fixed / _batch(groups), free))
+                    out.append(Term(layer_of(node), fixed / _batch(groups), free, node))
         return out
 
 

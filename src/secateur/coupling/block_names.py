@@ -44,7 +44,7 @@ class Names:
         return first
 
     def _weights(self, nodes: Iterable[fx.Node]) -> list[str]:
-        """Parameters that these nodes read, in the order of use; only those that nothing else reads, if there are any."""
+        """Parameters that these nodes read, in the order of use: those that nothing else reads, if any."""
         inside = set(nodes)
         read = {i for n in inside for i in (n, *self.flow.inputs[n]) if self._is_parameter(i)}
         own = {str(n.target) for n in read & inside} or {str(n.target) for n in read}

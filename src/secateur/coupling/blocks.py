@@ -101,9 +101,7 @@ class _Finder:
             elif element.entry is not None:
                 blocks.append(element)
         paths = {e.path for e in blocks}
-        found = {
-            b.term: self._branch(b, named.get(b.term) or self.names.of(b, paths)) for b in self.branches
-        }
+        found = {b.term: self._branch(b, named.get(b.term) or self.names.of(b, paths)) for b in self.branches}
         out = [*found.values()]
         out += [self._block(e, [found[b.term].name for b in self._branches_in(e)]) for e in blocks]
         out += self._locked(out)
@@ -141,9 +139,7 @@ class _Finder:
 
     def _branch(self, branch: Branch, name: str) -> Block:
         record = self._record(name, "branch", branch.entry, branch.exit, branch.nodes, branch.reasons)
-        return replace(
-            record, term=branch.term, reader=branch.reader, argument=branch.argument
-        )
+        return replace(record, term=branch.term, reader=branch.reader, argument=branch.argument)
 
     def _locked(self, found: Sequence[Block]) -> list[Block]:
         """Elements beside removable ones, in the same list, that cannot go."""

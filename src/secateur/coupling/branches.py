@@ -23,7 +23,8 @@ PRODUCTS = frozenset(f"aten::{name}" for name in ("mul", "mul_"))
 VIEWS = frozenset(
     f"aten::{name}"
     for name in (
-        "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "alias", "clone",
+        "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "alias",
+        "clone",
     )
 )  # fmt: skip
 # Move or convert values, and compute nothing: the stream may pass through them on its way to the sum.
@@ -149,7 +150,11 @@ def _gate(flow: Flow, node: fx.Node) -> _Sum | None:
     given = bind(node)
     for stream, gate in (("self", "other"), ("other", "self")):
         one = given[gate]
-        if not isinstance(one, fx.Node) or flow.users[one] != [node] or not isinstance(given[stream], fx.Node):
+        if (
+            not isinstance(one, fx.Node)
+            or flow.users[one] != [node]
+            or not isinstance(given[stream], fx.Node)
+        ):
             continue
         if one.op == "call_function" and op_name(one) in ("aten::add", "aten::add_"):
             inside = bind(one)

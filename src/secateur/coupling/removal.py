@@ -7,6 +7,7 @@ layers, their positions are tied and the facts solved again.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import itertools
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from torch import fx
 from secateur.coupling.blocks import Block
 from secateur.coupling.bypass import Removal, removal_of
 from secateur.coupling.couple import Coupling
-from secateur.coupling.facts import Axis, Facts
+from secateur.coupling.facts import Axis
 from secateur.coupling.groups import Group, Groups, groups_of
 from secateur.coupling.solve import solve
 from secateur.coupling.values import Value
@@ -114,7 +115,10 @@ def _tied(coupling: Coupling, removal: Removal) -> Coupling:
     if not pairs:
         return coupling
     old = coupling.facts
-    facts = Facts(**{name: _copied(value) for name, value in vars(old).items()})
+    facts = copy.copy(old)  # solving adds to it
+    for name, value in vars(old).items():
+        if isinstance(value, (list, dict)):
+            setattr(facts, name, value.copy())
     for one, two in pairs:
         facts.same(one, two)
     return Coupling(coupling.values, facts, solve(facts))
@@ -125,7 +129,3 @@ def _axes_of(coupling: Coupling, one: fx.Node, two: fx.Node) -> list[tuple[Axis,
     if not isinstance(first, Value) or not isinstance(second, Value):
         return []
     return list(zip(first.axes, second.axes, strict=True))
-
-
-def _copied(value: object) -> object:
-    return value.copy() if isinstance(value, (list, dict)) else value

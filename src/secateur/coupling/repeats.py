@@ -142,7 +142,9 @@ class Repeats:
             if not given and node not in seeds:
                 continue
             if node.op == "output":
-                return replace(element, reason="more than one of its values goes on, up to the model's output")
+                return replace(
+                    element, reason="more than one of its values goes on, up to the model's output"
+                )
             foreign = self._readers_of_parameters.get(node, set()) - own
             if any(len(self._seeds[name]) == 1 for name in foreign):
                 return replace(
@@ -199,8 +201,8 @@ class Repeats:
         if not entries:
             coming = [i for i in self._read(span) if i not in shared]
             words = " and ".join(dict.fromkeys(map(_sizes, coming))) or "nothing of its own"
-            words = f"what comes in is {words}, what goes out {_sizes(element.span.exit)}: the one cannot stand in for the other"
-            return replace(element, reason=words)
+            words = f"what comes in is {words}, what goes out {_sizes(element.span.exit)}"
+            return replace(element, reason=f"{words}: the one cannot stand in for the other")
         reason = ""
         for entry in sorted(entries, key=order.__getitem__, reverse=True):
             nodes = self._grown({*span, *onward}, entry)

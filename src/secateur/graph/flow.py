@@ -94,9 +94,9 @@ class Flow:
                     pending.append(given)
         found: set[fx.Node] = set()
         for node in sorted(seen, key=self.order.__getitem__):
-            given = self.inputs[node]
-            if any(i in found for i in given) or (
-                op_name(node) not in _SHAPES and any(i in sources for i in given)
+            read = self.inputs[node]
+            if any(i in found for i in read) or (
+                op_name(node) not in _SHAPES and any(i in sources for i in read)
             ):
                 found.add(node)
         return found
@@ -123,7 +123,7 @@ class Flow:
         """What the effects need, where some nodes are only another's value (``instead``)."""
         instead = instead or {}
         found: set[fx.Node] = {n for n in self.nodes if n.op == "placeholder"}
-        pending = [n for n in self.effects]
+        pending = list(self.effects)
         while pending:
             node = pending.pop()
             if node not in found:

@@ -194,9 +194,7 @@ def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
     atoms = np.concatenate(dead) if dead else np.empty(0, dtype=np.int64)
     implied = plan_of(groups, atoms).kept
     if {n: {a: tuple(i) for a, i in axes.items()} for n, axes in kept.items()} != implied:
-        different = next(
-            (n for n in sorted({*implied, *kept}) if implied.get(n) != kept.get(n)), "?"
-        )
+        different = next((n for n in sorted({*implied, *kept}) if implied.get(n) != kept.get(n)), "?")
         raise PlanError(
             f"the plan splits what is coupled, first at '{different}': it was altered or is for another model"
         )

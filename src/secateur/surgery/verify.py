@@ -9,6 +9,7 @@ zeroed in the sum; the output of a bypassed block is what comes in.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -225,7 +226,7 @@ class _Lockstep:
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
         for name, value in self._sizes_of(node, args, kwargs).items():
-            args, kwargs = _with(node, name, args, kwargs, lambda _, value=value: value)
+            args, kwargs = _with(node, name, args, kwargs, functools.partial(_instead, value))
         return self._spread(self._call(node, args, kwargs), self.coupling.values[node])
 
     def _sizes_of(self, node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -303,6 +304,10 @@ def _with(
     if position < len(args):
         return (*args[:position], change(args[position]), *args[position + 1 :]), kwargs
     return args, {**kwargs, name: change(kwargs.get(name))}
+
+
+def _instead(value: Any, _: Any) -> Any:
+    return value
 
 
 def _leaves(arguments: Any) -> list[fx.Node]:
