@@ -37,7 +37,7 @@ def test_a_lock_names_the_line_of_the_users_code() -> None:
     lock = next(lock for lock in ready("unknown")[1].locked if lock.param == "fc2.weight" and lock.axis == 0)
     assert lock.operator == "aten.fft_rfft.default"
     assert "other.py:" in lock.source and "torch.fft.rfft" in lock.source
-    assert "find_groups" in lock.remedy
+    assert "rules={'aten::fft_rfft': rule}" in lock.remedy
 
 
 def test_every_axis_is_in_a_group_or_locked() -> None:

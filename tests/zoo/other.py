@@ -138,7 +138,7 @@ CASES = (
         {"conv.weight:0": "8 | conv.weight:0 conv.bias:0 table.weight:0 table.bias:0 fc.weight:1"},
         params=3 * 8 * 9 + 8 + 4 * 8 + 8 + 8 * 5 + 5,
         macs=64 * 3 * 8 * 9 + 4 * 8 + 8 * 5,
-        locks={"table.weight:1": "fixed size"},
+        locks={"table.weight:1": "axis 1 of 'numbers'"},
     ),
     Case(
         "two_outputs", TwoOutputs, images(),

@@ -18,7 +18,7 @@ from torch import fx
 from secateur.coupling.block_names import Names
 from secateur.coupling.branches import VIEWS, Branch, find_branches, form
 from secateur.coupling.bypass import holders_of, standing, state_of
-from secateur.coupling.groups import source_of
+from secateur.coupling.locks import source_of
 from secateur.coupling.repeats import Element, Repeats
 from secateur.graph import Flow, Graph, op_name
 

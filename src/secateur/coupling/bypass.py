@@ -7,7 +7,7 @@ next. A bypassed block's output is its input. Everything that then no output nee
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torch import fx
@@ -30,6 +30,7 @@ class Removal:
         instead: nodes that only hand on another's value now, and whose.
         copied: those of them that must be copies, since one of the two is written over later.
         gone: nodes that nothing needs any more.
+        unseen: those of them inside bypassed blocks.
         state: tensors that only these read, by name.
     """
 
@@ -39,6 +40,7 @@ class Removal:
     instead: Mapping[fx.Node, fx.Node] = field(default_factory=dict)
     copied: frozenset[fx.Node] = frozenset()
     gone: frozenset[fx.Node] = frozenset()
+    unseen: frozenset[fx.Node] = frozenset()
     state: frozenset[str] = frozenset()
 
     @property
@@ -46,10 +48,17 @@ class Removal:
         """Names of what was asked for, sorted."""
         return tuple(sorted(b.name for b in self.blocks))
 
-    @property
-    def unseen(self) -> frozenset[fx.Node]:
-        """Nodes inside bypassed blocks."""
-        return frozenset(n for b in self.blocks if b.exit in self.bypassed for n in b.nodes) & self.gone
+    def renamed(self, nodes: Mapping[fx.Node, fx.Node]) -> Removal:
+        """The same removal for a copy of the program; ``blocks`` stay those of the original."""
+        return replace(
+            self,
+            dropped={nodes[n]: names for n, names in self.dropped.items()},
+            bypassed={nodes[n]: nodes[other] for n, other in self.bypassed.items()},
+            instead={nodes[n]: nodes[other] for n, other in self.instead.items()},
+            copied=frozenset(nodes[n] for n in self.copied),
+            gone=frozenset(nodes[n] for n in self.gone),
+            unseen=frozenset(nodes[n] for n in self.unseen),
+        )
 
 
 def removal_of(graph: Graph, blocks: Iterable[Block], every: Iterable[Block]) -> Removal:
@@ -81,6 +90,7 @@ def removal_of(graph: Graph, blocks: Iterable[Block], every: Iterable[Block]) ->
         instead=instead,
         copied=frozenset(_written_later(flow, instead, gone)),
         gone=frozenset(gone),
+        unseen=frozenset(n for b in asked if b.exit in bypassed for n in b.nodes if n in gone),
         state=frozenset(state_of(graph, gone)),
     )
 

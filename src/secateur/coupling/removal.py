@@ -117,11 +117,11 @@ def _tied(coupling: Coupling, removal: Removal) -> Coupling:
     old = coupling.facts
     facts = copy.copy(old)  # solving adds to it
     for name, value in vars(old).items():
-        if isinstance(value, (list, dict)):
+        if isinstance(value, (list, dict, set)):
             setattr(facts, name, value.copy())
     for one, two in pairs:
         facts.same(one, two)
-    return Coupling(coupling.values, facts, solve(facts))
+    return replace(coupling, facts=facts, solution=solve(facts))
 
 
 def _axes_of(coupling: Coupling, one: fx.Node, two: fx.Node) -> list[tuple[Axis, Axis]]:

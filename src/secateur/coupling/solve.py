@@ -16,14 +16,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from torch import fx
 
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
+from secateur.coupling.remedies import TIED
 
 Monomial = tuple[int, ...]
 
 _PATIENCE = 200  # refinements tried before conflicts are settled by pinning alone
 _DERIVED = "every position of it is tied to one that cannot be cut"
-_UNIFORM = "all of its positions live and die together, so that removing one would empty the axis"
+_UNIFORM = TIED
 _CONFLICT = "two operators regroup it in ways that no smaller size fits both"
 
 
@@ -35,11 +37,13 @@ class Solution:
         atom_of: int64 ``[labels]``; class of each label, 0 for pinned.
         monomials: for each class that is a product, its atoms; other classes are their own atom.
         reasons: for each pinned label that a rule or the solver pinned, the index into ``pins`` or -1.
+        components: int64 ``[labels]``; as ``class_of``, with the classes that are pinned kept apart.
     """
 
     class_of: np.ndarray
     monomials: dict[int, Monomial]
     reasons: np.ndarray
+    components: np.ndarray
 
     def monomial(self, label_class: int) -> Monomial:
         """Atoms that must all be kept for a class to be kept; empty if it is pinned."""
@@ -78,7 +82,8 @@ class _Solver:
             if self._monomial_rules():
                 continue
             break
-        return Solution(np.where(self.pinned, 0, self.class_of), self.monomials, self.reason)
+        class_of = np.where(self.pinned, 0, self.class_of)
+        return Solution(class_of, self.monomials, self.reason, self.class_of)
 
     # -- classes -------------------------------------------------------------------------------------
 
@@ -123,11 +128,18 @@ class _Solver:
             self.pinned & (first[self.class_of] < len(self.facts.pins)), first[self.class_of], -1
         )
 
-    def _pin(self, labels: np.ndarray, why: str, product: Product) -> None:
-        self.facts.pins.append(Pin(labels, why, product.node))
+    def _pin(self, labels: np.ndarray, why: str | int, product: Product) -> None:
+        """Pins labels for a new reason, or for that of an earlier pin, by its index."""
+        if isinstance(why, str):
+            self.facts.pins.append(Pin(labels, why, product.node))
+            why = len(self.facts.pins) - 1
         new = labels[~self.pinned[labels]]
         self.pinned[new] = True
-        self.reason[new] = len(self.facts.pins) - 1
+        self.reason[new] = why
+
+    def _tie(self, first: np.ndarray, second: np.ndarray, node: fx.Node | None = None) -> None:
+        self.edges.append((first, second))
+        self.facts.ties.append((first, second, node))
 
     def _view(self, axis: Axis) -> np.ndarray:
         return np.where(self.pinned[axis], 0, self.class_of[axis])
@@ -166,7 +178,7 @@ class _Solver:
                 factor = np.max(np.stack(grid), axis=0)
                 differs = alone & (factor != whole)
                 if differs.any():
-                    self.edges.append((product.whole[differs], factor[differs]))
+                    self._tie(product.whole[differs], factor[differs], product.node)
                     changed = True
             none = (free == 0) & ~dead
             if none.any():
@@ -174,12 +186,18 @@ class _Solver:
                 changed = True
         return changed
 
-    def _inherited(self, *axes: Axis) -> str:
+    def _inherited(self, *axes: Axis) -> str | int:
+        """The pin that axes are pinned for, by its index: the cause goes where they go."""
         for axis in axes:
             known = self.reason[axis]
             known = known[known >= 0]
             if len(known):
-                return self.facts.pins[int(known[0])].reason
+                return int(known[0])
+        for axis in axes:
+            cause = self.facts.cause_of(axis)
+            if cause is not None:
+                self.facts.pins.append(Pin(axis[:0], cause.reason, cause.node, cause.made))
+                return len(self.facts.pins) - 1
         return _DERIVED
 
     # -- monomials -----------------------------------------------------------------------------------
@@ -223,7 +241,7 @@ class _Solver:
                     conflicts[whole] = (first, other)
         if left or pins:
             if left:
-                self.edges.append((np.array(left), np.array(right)))
+                self._tie(np.array(left), np.array(right))
             if pins:
                 self._pin(np.array(pins), _CONFLICT, self.live[0])
             return True
@@ -265,7 +283,7 @@ class _Solver:
                     for x, parts in ((first, common.of_first), (second, common.of_second))
                 ]
                 for a, b in zip(*pieces, strict=True):
-                    self.edges.append((a, b))
+                    self._tie(a, b, second.node)
                 return
             free = [f for x in (first, second) for f in x.factors if not self.pinned[f].all()]
             self._pin(min(free, key=len), _CONFLICT, first)

@@ -90,7 +90,9 @@ def _flat(batch: Any, groups: Groups, spec: Any) -> list[Any]:
     inputs = batch if unlabelled else split_batch(batch)[0]
     if isinstance(inputs, Mapping):
         if missing := sorted(set(groups.graph.kwargs) - set(inputs)):
-            raise DataError(f"a batch has no '{missing[0]}', which the example inputs have; it has {sorted(inputs)}")
+            raise DataError(
+                f"a batch has no '{missing[0]}', which the example inputs have; it has {sorted(inputs)}"
+            )
         return fx_pytree.tree_flatten_spec(((), {k: inputs[k] for k in groups.graph.kwargs}), spec)
     args = inputs if isinstance(inputs, tuple) else (inputs,)
     if len(args) != len(groups.graph.args):

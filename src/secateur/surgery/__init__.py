@@ -2,12 +2,14 @@
 
 from secateur.surgery.cut import Cut, cut, cut_groups
 from secateur.surgery.emit import Emitted, emit
+from secateur.surgery.prepare import Prepared, prepare
 from secateur.surgery.prune import Pruned, prune
+from secateur.surgery.rescale import Folds, Rescale, Scaled, fold, scale_writers
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.store import load, save
 from secateur.surgery.verify import Verification, relative_error, verify
 
 __all__ = [
-    "Cut", "Emitted", "Pruned", "Sizes", "Verification", "cut", "cut_groups", "emit", "load", "prune",
-    "relative_error", "save", "verify",
+    "Cut", "Emitted", "Folds", "Prepared", "Pruned", "Rescale", "Scaled", "Sizes", "Verification", "cut",
+    "cut_groups", "emit", "fold", "load", "prepare", "prune", "relative_error", "save", "scale_writers", "verify",
 ]  # fmt: skip

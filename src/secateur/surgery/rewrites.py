@@ -91,8 +91,8 @@ def _view(call: Call) -> None:
     if len(batch) == 1 and -1 not in entries:
         entries = [-1 if isinstance(e, fx.Node) else e for e in entries]
     call.set(**{name: entries})
-    if call.new.target is torch.ops.aten.view.default and entries != list(given):
-        # An axis that is cut to one may leave a layout that only a copy can be viewed through.
+    # Kernels may lay out a smaller result in another way, of which no view in the new shape exists.
+    if call.new.target is torch.ops.aten.view.default and not all(map(call.sizes.whole, call.output())):
         call.new.target = torch.ops.aten.reshape.default
 
 
@@ -207,10 +207,16 @@ def _pad(call: Call) -> None:
     call.set(pad=pads)
 
 
+DEFAULT_SCALE = "secateur_default_scale"
+"""Marks a prepared attention whose weights took the factor: its scale is the default one of the new size."""
+
+
 def _attention(call: Call) -> None:
-    """The default scale is one over the root of the original head dimension: write it out."""
+    """The default scale is one over the root of the original head dimension: write it out where it is not folded."""
     query = call.value("query")
-    if bind(call.new)["scale"] is None and not call.sizes.whole(query[-1]):
+    if call.old.meta.get(DEFAULT_SCALE):
+        call.set(scale=None)
+    elif bind(call.new)["scale"] is None and not call.sizes.whole(query[-1]):
         call.set(scale=1.0 / math.sqrt(len(query[-1])))
 
 

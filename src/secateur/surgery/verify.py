@@ -48,8 +48,16 @@ class Verification:
     worst: str
 
 
+Expected = Callable[[fx.Node, Any], Any]
+"""From a node of the original program and its value, the value that the other program must have there."""
+
+
 def verify(
-    groups: Groups, emitted: Emitted, dtype: torch.dtype | None = None, tolerance: float | None = None
+    groups: Groups,
+    emitted: Emitted,
+    dtype: torch.dtype | None = None,
+    tolerance: float | None = None,
+    expected: Expected | None = None,
 ) -> Verification:
     """Compares a cut program with the masked original on the example inputs.
 
@@ -58,21 +66,28 @@ def verify(
         emitted: the cut program.
         dtype: ``torch.float64`` runs both in double precision, internal casts included.
         tolerance: largest relative error accepted; by default that of the precision.
+        expected: by default, the value at the kept positions.
 
     Raises:
         NotVerified: naming the first node that differs.
     """
     with torch.no_grad():
-        return _Lockstep(groups, emitted, dtype, tolerance).run()
+        return _Lockstep(groups, emitted, dtype, tolerance, expected).run()
 
 
 class _Lockstep:
     def __init__(
-        self, groups: Groups, emitted: Emitted, dtype: torch.dtype | None, tolerance: float | None
+        self,
+        groups: Groups,
+        emitted: Emitted,
+        dtype: torch.dtype | None,
+        tolerance: float | None,
+        expected: Expected | None,
     ) -> None:
         self.groups, self.coupling = groups, groups.coupling
         self.old, self.new, self.nodes = groups.graph.module, emitted.module, emitted.nodes
         self.sizes, self.dtype = emitted.sizes, dtype
+        self.expected = expected or self._kept_at
         self.removal = groups.removal
         self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
@@ -261,6 +276,9 @@ class _Lockstep:
 
     # -- comparing -----------------------------------------------------------------------------------
 
+    def _kept_at(self, node: fx.Node, value: Any) -> Any:
+        return self._kept(value, self.coupling.values.get(node))
+
     def _nothing_left_over(self) -> None:
         """What went with a removed block must not be read any more: its small values might not show."""
         read = {str(n.target) for n in self.new.graph.nodes if n.op == "get_attr"}
@@ -274,7 +292,7 @@ class _Lockstep:
             self._compare(old, self.cut[one])
 
     def _compare(self, node: fx.Node, found: Any) -> None:
-        expected = self._kept(self.reference[node], self.coupling.values.get(node))
+        expected = self.expected(node, self.reference[node])
         pairs = (
             list(zip(expected, found, strict=True))
             if isinstance(expected, (tuple, list))

@@ -15,7 +15,7 @@ def filled(f: Facts, a: Arguments) -> Axes:
 
 def ordered(f: Facts, a: Arguments) -> Axes:
     """Values that tell positions apart."""
-    return tuple(f.pinned(n) for n in a.shape)
+    return tuple(f.pinned(n, "its values tell positions apart") for n in a.shape)
 
 
 TABLE = {

@@ -20,7 +20,7 @@ def slicing(f: Facts, a: Arguments) -> Axes:
     if step == 1:
         return replaced(a.self, dim, f.part(axis, start, max(start, stop)))
     if f.is_pinned(axis):
-        return replaced(a.self, dim, f.pinned(len(range(start, stop, step))))
+        return replaced(a.self, dim, f.like(axis, len(range(start, stop, step))))
     if len(axis) % step or start >= step or len(range(start, stop, step)) != len(axis) // step:
         return replaced(a.self, dim, f.pin(axis, "a strided slice takes part of it")[start:stop:step])
     outer, phase = f.split(axis, (len(axis) // step, step))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from secateur.coupling.facts import Axes, Axis, Facts
 from secateur.coupling.values import Arguments, Value
 
@@ -120,12 +118,7 @@ def concatenate(f: Facts, a: Arguments) -> Axes:
     out = []
     for i in range(len(values[0])):
         parts = [v[i] for v in values]
-        if i != dim:
-            out.append(f.same(*parts))
-        elif all(f.is_pinned(p) for p in parts):
-            out.append(f.pinned(sum(len(p) for p in parts)))
-        else:
-            out.append(np.concatenate(parts))
+        out.append(f.join(parts) if i == dim else f.same(*parts))
     return tuple(out)
 
 
@@ -134,7 +127,8 @@ def stack(f: Facts, a: Arguments) -> Axes:
     values: list[Value] = [v for _, v in a.operands()]
     dim = int(a.get("dim", 0)) % (len(values[0]) + 1)
     shared = [f.same(*(v[i] for v in values)) for i in range(len(values[0]))]
-    return (*shared[:dim], f.pinned(len(values)), *shared[dim:])
+    pieces = f.pinned(len(values), "it has one position for each of the tensors that are stacked")
+    return (*shared[:dim], pieces, *shared[dim:])
 
 
 def flip(f: Facts, a: Arguments) -> Axes:

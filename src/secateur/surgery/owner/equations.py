@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import fx
 
@@ -61,11 +61,26 @@ def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
     return found
 
 
+class More(Protocol):
+    """A source of further equations, such as a configuration."""
+
+    def equations(self, groups: Groups, found: list[Equation], sizes: Sizes) -> list[Equation]:
+        """What it adds to those found."""
+
+
+def all_equations(groups: Groups, probe: Probe, sizes: Sizes, more: More | None) -> list[Equation]:
+    """The equations between integers, those of ``more`` included."""
+    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+    anchor = next((n for n in groups.graph.nodes if n.op == "call_function"), groups.graph.nodes[0])
+    found += [Equation(comparison, outcome, anchor) for comparison, outcome in probe.comparisons.items()]
+    return found + more.equations(groups, found, sizes) if more else found
+
+
 def lengths(groups: Groups, probe: Probe, sizes: Sizes) -> Mapping[Length, Any]:
     """The new size behind every :class:`Length` in the expressions."""
     found: dict[Length, Any] = {}
-    for use in probe.uses:
-        for leaf in _lengths_in(use.expression):
+    for expression in (*(u.expression for u in probe.uses), *probe.comparisons):
+        for leaf in _lengths_in(expression):
             if leaf in found or leaf.value not in probe.lengths:
                 continue
             value = groups.coupling.values.get(probe.lengths[leaf.value])
@@ -84,8 +99,8 @@ def _lengths_in(expression: Any) -> Iterator[Length]:
 def _arguments(
     groups: Groups, node: fx.Node, twin: fx.Node, uses: list[Use], sizes: Sizes
 ) -> Iterator[Equation]:
-    if twin.target is not node.target:
-        return  # a reshape_as became a reshape: the user's code holds no number there
+    if op_name(node) in ("aten::reshape_as", "aten::view_as"):
+        return  # a reshape in the cut program; the user's code holds no number there
     before, after = flat_arguments(node), flat_arguments(twin)
     if len(before) != len(after):
         return

@@ -14,7 +14,9 @@ from torch.utils import _pytree as pytree
 from secateur.coupling import Groups, source_of
 from secateur.graph import Probe
 from secateur.planning import Plan, dead_atoms
-from secateur.surgery.owner.rebuild import Obstacle, outputs_of, rebuild, solve_attributes
+from secateur.surgery.owner.config import rebuildable
+from secateur.surgery.owner.equations import More
+from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import relative_error
 from secateur.task import to_device
@@ -37,20 +39,33 @@ class Owner:
     reason: str
 
 
-def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModule, probe: Probe) -> Owner:
+def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = None) -> Values:
+    """What a plan asks of the user's class: new attributes, and factors that its weights must take.
+
+    Args:
+        groups: found on the model's program.
+        plan: what is kept.
+        probe: from :func:`secateur.graph.probe`.
+        more: how a configuration decides sizes, where the result must fit one.
+    """
+    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
+    return solve_attributes(groups, probe, sizes, more)
+
+
+def own_class(
+    model: nn.Module, groups: Groups, small: fx.GraphModule, values: Values, *, config: bool = False
+) -> Owner:
     """Writes a cut back into a copy of the user's class and runs it beside the graph form.
 
     Args:
         model: the user's module; it is not changed.
         groups: found on its program.
-        plan: what was kept.
         small: the cut program.
-        probe: from :func:`secateur.graph.probe`.
+        values: from :func:`values_for`.
+        config: whether the class must come out the same when it is built from its configuration.
     """
-    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    values = solve_attributes(groups, probe, sizes)
     graph = groups.graph
-    result = rebuild(model, small, graph.aliases, values)
+    result = rebuild(model, graph, small, values)
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
     for noisy, (args, kwargs) in itertools.product(
@@ -74,7 +89,8 @@ def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModul
     if not error <= TOLERANCES[lowest]:
         words = f"its outputs differ from the graph form's by {error:.2g}"
         return Owner(None, error, _reason(values.obstacles, words))
-    return Owner(result, error, "")
+    reason = rebuildable(result) if config else ""
+    return Owner(None if reason else result, error, reason)
 
 
 def _noise(small: fx.GraphModule) -> dict[str, Tensor]:
