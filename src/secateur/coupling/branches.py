@@ -178,7 +178,9 @@ def passed(node: fx.Node) -> Iterator[fx.Node]:
 def _branch(
     flow: Flow, total: _Sum, stream: _Term, term: _Term, computed: dict[_Term, set[fx.Node]]
 ) -> Branch | None:
-    """The branch that ends in ``term``; None where everything in it is needed by another branch of the sum."""
+    """The branch that ends in ``term``; None where all of it is needed by another, or the sum is larger than the stream."""
+    if not _same_form(stream.node, total.root) or not _fits(term):
+        return None
     region = set().union(*computed.values())
     readers = {t.node: t.reader for t in computed}
     escapes = [
@@ -188,9 +190,6 @@ def _branch(
         if user not in region and readers.get(node) is not user
     ]
     reasons = [_escape(node, user) for node, user in escapes[:1]]
-    kept = stream.node if total.root is not term.reader else _other(term)
-    if not _same_form(kept, total.root) or (total.root is not term.reader and not _fits(term)):
-        reasons.append(f"the sum {total.root.name} has another shape or type than what it is added to")
     if reasons:
         return Branch(
             term.node, term.reader, term.argument, stream.node, total.root, frozenset(), tuple(reasons)

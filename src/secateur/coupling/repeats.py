@@ -82,19 +82,21 @@ class Repeats:
             home: of the list.
             branched: paths of elements that are made up of residual branches: their inner widths may differ.
         """
-        found = []
+        found, place = [], {e.path: i for i, e in enumerate(self.elements[home])}
         for one in self.elements[home]:
             alike = [
                 o for o in self.elements[home] if o is not one and o.names == one.names
                 if o.parameters == one.parameters or (one.path in branched and _ends_alike(one, o))
             ]  # fmt: skip
-            if one.span and any(self._in_series(one, o) for o in alike):
+            nearest = sorted(alike, key=lambda o: abs(place[o.path] - place[one.path]))
+            if one.span and any(self._in_series(one, o) for o in nearest):
                 found.append(self._with_entry(one, alike))
         return self._with_tails(found)
 
     def alone(self, element: Element) -> Element:
-        """What keeps an element from being removed, looked at by itself."""
-        return self._with_entry(element, []) if element.span else element
+        """What keeps an element that no other resembles from being removed."""
+        others = [o for o in self.elements[element.home] if o is not element]
+        return self._with_entry(element, others) if element.span else element
 
     # -- where an element stands ---------------------------------------------------------------------
 
@@ -195,21 +197,23 @@ class Repeats:
         for exit in (element.span.exit, *self._onward(element.span.exit)):
             onward.append(exit)
             reach = self._grown({*span, *onward})
-            entries = [i for i in {*reach, *self._read(reach)} - span - shared if form(i) == form(exit)]
-            if entries := [i for i in entries if i not in onward]:
+            alike_exit = {
+                i for i in {*reach, *self._read(reach)} - span - set(onward) if form(i) == form(exit)
+            }
+            if entries := sorted(alike_exit - shared or alike_exit, key=order.__getitem__, reverse=True):
                 break
         if not entries:
             coming = [i for i in self._read(span) if i not in shared]
             words = " and ".join(dict.fromkeys(map(_sizes, coming))) or "nothing of its own"
             words = f"what comes in is {words}, what goes out {_sizes(element.span.exit)}"
             return replace(element, reason=f"{words}: the one cannot stand in for the other")
-        reason = ""
-        for entry in sorted(entries, key=order.__getitem__, reverse=True):
+        for entry in entries:
             nodes = self._grown({*span, *onward}, entry)
             others = [i for i in self._read(nodes) if i not in shared and i is not entry and self._learnt(i)]
             if not others:
                 return replace(element, span=Span(frozenset(nodes), exit), entry=entry)
-            reason = reason or f"besides {entry.name} it reads {others[0].name}"
+        coming = [i.name for i in self._read({*span, *onward}) if i not in shared and self._learnt(i)]
+        reason = f"it reads {' and '.join(coming)}, and only one of them can stand in for what goes out"
         return replace(element, span=Span(frozenset({*span, *onward}), exit), reason=reason)
 
     def _read(self, nodes: Collection[fx.Node]) -> list[fx.Node]:
