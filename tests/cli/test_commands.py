@@ -87,7 +87,17 @@ def test_analyze(project, secateur):
     assert "not part of this version" not in done.stdout
     record = json.loads((project / "analysis.json").read_text())
     assert set(record) == {
-        *("params", "macs", "prunable_share", "weights", "groups", "locked", "suitability", "sensitivity")
+        *(
+            "params",
+            "macs",
+            "prunable_share",
+            "weights",
+            "groups",
+            "locked",
+            "blocks",
+            "suitability",
+            "sensitivity",
+        )
     }
     # conv1 16·9+16, norm 2·16, conv2 16·16·9+16, inner 16·24+24, head 24·4+4
     assert record["params"] == 160 + 32 + 2320 + 408 + 100

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from secateur.cli.blocks import show_blocks
 from secateur.cli.locks import first_few, show_causes
 from secateur.cli.options import (
     DataName,
@@ -67,6 +68,7 @@ def analyze(
         style="bold",
     )
     _show_groups(record)
+    show_blocks(record["blocks"], record["params"], record["macs"])
     causes = by_cause(record["locked"])
     if causes:
         line(

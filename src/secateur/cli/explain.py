@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from secateur.cli.blocks import explain_block
 from secateur.cli.locks import first_few, shortened, show_causes
 from secateur.cli.options import (
     DataName,
@@ -45,6 +46,8 @@ def explain(
     from secateur.cli.subject import Subject
 
     groups = Subject(model, model_args, weights, pretrained, input, data, data_option, free_outputs).groups()
+    if explain_block(groups, name) and "#" in name:
+        return  # a further use of weights that have a name of their own
     found, axes = _named(groups, name)
     touching = found if found is not None else _touching(groups, axes)
     for group in touching:

@@ -111,7 +111,7 @@ class Macs(Cost):
                 for axes in count(arguments, result):
                     free = tuple(a for a in axes if a.any())
                     fixed = prod(len(a) for a in axes if not a.any())
-                    out.append(Term(layer_of(node), fixed / _batch(groups), free))
+                    out.append(Term(layer_of(node), fixed / _batch(groups), free, node))
         return out
 
 

@@ -25,5 +25,5 @@ class Params(Cost):
             seen.add(id(tensor))
             free = tuple(a for a in axes if a.any())
             fixed = prod(len(a) for a in axes if not a.any())
-            out.append(Term(name.rpartition(".")[0] or name, float(fixed), free))
+            out.append(Term(name.rpartition(".")[0] or name, float(fixed), free, name))
         return out

@@ -10,8 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
+from torch import fx
 
 from secateur.coupling import Axis, Coupling, Groups
 from secateur.graph import Graph
@@ -19,11 +21,20 @@ from secateur.graph import Graph
 
 @dataclass(frozen=True)
 class Term:
-    """``constant * product of kept lengths``, for one layer."""
+    """``constant * product of kept lengths``, for one layer.
+
+    ``source`` is the call or the parameter that costs it: where that goes with a removed block, so does the term.
+    """
 
     layer: str
     constant: float
     axes: tuple[Axis, ...]
+    source: fx.Node | str = ""
+
+    @property
+    def dense(self) -> float:
+        """The term before any cut."""
+        return self.constant * prod(len(a) for a in self.axes)
 
 
 class Cost(ABC):
@@ -39,17 +50,35 @@ class Cost(ABC):
         """What the cost is made of."""
 
     def bind(self, groups: Groups) -> BoundCost:
-        """The cost of cuts of these groups."""
-        return BoundCost(self.kind, groups.coupling, self.terms(groups))
+        """The cost of cuts of these groups, without the blocks that are removed from them."""
+        terms, removal = self.terms(groups), groups.removal
+        left = [t for t in terms if t.source not in removal.gone and t.source not in removal.state]
+        return BoundCost(self.kind, groups.coupling, left, sum(t.dense for t in terms))
+
+    def of_blocks(self, groups: Groups) -> dict[str, float]:
+        """What each removable block costs before any cut, by name; it is saved when the block alone goes."""
+        by_source: dict[fx.Node | str, float] = {}
+        for term in self.terms(groups):
+            by_source[term.source] = by_source.get(term.source, 0.0) + term.dense
+        return {
+            block.name: sum(by_source.get(n, 0.0) for n in block.nodes)
+            + sum(by_source.get(name, 0.0) for name in block.params)
+            for block in groups.blocks
+            if not block.locked
+        }
 
 
 @dataclass(frozen=True)
 class BoundCost:
-    """A cost ready to be evaluated for any choice of what lives."""
+    """A cost ready to be evaluated for any choice of what lives.
+
+    ``dense`` is the cost of the whole model, before any cut and with all of its blocks.
+    """
 
     kind: str
     coupling: Coupling
     parts: Sequence[Term]
+    dense: float
 
     @cached_property
     def _layout(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

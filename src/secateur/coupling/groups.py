@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from typing import TYPE_CHECKING
 
 from torch.nn import Parameter
 
+from secateur.coupling.bypass import Removal
 from secateur.coupling.contexts import ContextTable
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.locks import Lock, find_locks
@@ -21,10 +23,16 @@ from secateur.coupling.units import Group, consumed, find_units
 from secateur.errors import UnknownName
 from secateur.graph import Graph
 
+if TYPE_CHECKING:
+    from secateur.coupling.blocks import Block
+
 
 @dataclass(frozen=True)
 class Groups:
-    """All groups of a program, what is locked, and the coupling they come from."""
+    """All groups of a program, what is locked, and the coupling they come from.
+
+    ``removal`` holds the blocks that are taken out beforehand, if any: see :func:`remove_blocks`.
+    """
 
     graph: Graph
     coupling: Coupling
@@ -32,6 +40,14 @@ class Groups:
     locked: tuple[Lock, ...]
     prunable_share: float
     unknown: Mapping[str, int]
+    removal: Removal = field(default_factory=Removal)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """What can be removed whole: residual branches and repeated blocks, see :func:`find_blocks`."""
+        from secateur.coupling.blocks import find_blocks  # it builds on this file
+
+        return find_blocks(self.graph)
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(self.groups)
@@ -76,7 +92,11 @@ def find_groups(
     Raises:
         UnknownName: ``free_outputs`` names what the model does not return.
     """
-    coupling = couple(graph, rules, free_outputs)
+    return groups_of(graph, couple(graph, rules, free_outputs))
+
+
+def groups_of(graph: Graph, coupling: Coupling) -> Groups:
+    """The groups that a program's labels amount to."""
     groups, lone = find_units(coupling)
     if lone:
         coupling = pin_units(coupling, lone)

@@ -1,5 +1,6 @@
 """Trace: a model and example inputs become a :class:`Graph`."""
 
+from secateur.graph.flow import Flow, is_tensor
 from secateur.graph.modes import MODE_FUNCTIONS
 from secateur.graph.normalise import op_name
 from secateur.graph.numbers import Attribute, Compound, Length, evaluate, leaves
@@ -10,7 +11,8 @@ from secateur.graph.record import Graph, bind, fetch, flat_arguments, hint, shap
 from secateur.graph.trace import Dynamic, split_inputs, trace
 
 __all__ = [
-    "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Graph", "Length", "Output", "Probe", "Use", "bind", "decode",
-    "encode", "evaluate", "fetch", "flat_arguments", "hint", "is_record", "leaves", "op_name", "outputs", "probe",
+    "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Flow", "Graph", "Length", "Output", "Probe", "Use", "bind",
+    "decode", "encode", "evaluate", "fetch", "flat_arguments", "hint", "is_record", "is_tensor", "leaves", "op_name",
+    "outputs", "probe",
     "rebuilt", "shape_of", "split_inputs", "trace",
 ]  # fmt: skip

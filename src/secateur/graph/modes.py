@@ -62,7 +62,7 @@ def follow_modes(module: fx.GraphModule, model: nn.Module, state: dict[str, Any]
         elif name in _DROPOUT and node.args[2] is False:
             node.args = (*node.args[:2], _training(module, node))
         elif name in _RECURRENT:  # they drop out between their layers
-            at = [a.name for a in node.target._schema.arguments].index("train")  # type: ignore[union-attr]
+            at = [a.name for a in node.target._schema.arguments].index("train")
             node.args = (*node.args[:at], _training(module, node), *node.args[at + 1 :])
         elif name == "aten::scaled_dot_product_attention":
             rate = _attention_rate(node, model)

@@ -32,6 +32,7 @@ def analysis(groups: Groups) -> dict[str, Any]:
         "weights": _weights(groups),
         "groups": [_group(groups, group, params, dense) for group in groups],
         "locked": locked(groups),
+        "blocks": blocks(groups),
         "suitability": None,
         "sensitivity": None,
     }
@@ -40,6 +41,23 @@ def analysis(groups: Groups) -> dict[str, Any]:
 def locked(groups: Groups) -> list[dict[str, Any]]:
     """What is locked, as ``analysis.json`` has it."""
     return [_lock(groups, lock) for lock in groups.locked]
+
+
+def blocks(groups: Groups) -> list[dict[str, Any]]:
+    """What can be removed whole, and what looks like it but cannot: ``locked`` says why."""
+    params, macs = Params(groups.graph).of_blocks(groups), Macs(groups.graph).of_blocks(groups)
+    return [
+        {
+            "name": block.name,
+            "kind": block.kind,
+            "params": round(params.get(block.name, 0)),
+            "macs": round(macs.get(block.name, 0)),
+            "branches": list(block.branches),
+            "source": block.source,
+            "locked": list(block.locked),
+        }
+        for block in groups.blocks
+    ]
 
 
 def _without(groups: Groups, atoms: np.ndarray) -> np.ndarray:

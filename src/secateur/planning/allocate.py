@@ -205,7 +205,6 @@ class Limit:
 
 def _limits(groups: Groups, costs: Sequence[Cost], budget: Budget) -> list[Limit]:
     bound = {c.kind: c.bind(groups) for c in costs}
-    everything = np.ones(groups.coupling.facts.size, dtype=bool)
     limits = []
     for amount in budget.amounts():
         if amount.kind not in bound:
@@ -213,7 +212,7 @@ def _limits(groups: Groups, costs: Sequence[Cost], budget: Budget) -> list[Limit
             raise RecipeError(
                 f"no cost model was given for the budget {amount.kind}={amount.asked}; given: {known}"
             )
-        limits.append(Limit(bound[amount.kind], amount, bound[amount.kind].of(everything)))
+        limits.append(Limit(bound[amount.kind], amount, bound[amount.kind].dense))
     if not limits:
         raise RecipeError("the budget is empty; give params=, macs= or another amount")
     return limits
@@ -332,7 +331,7 @@ def _infeasible(problem: Problem, limits: Sequence[Limit]) -> Infeasible:
 
 def _edge_groups(groups: Groups) -> set[str]:
     """Groups of the first layer's outputs and of the last layer's inputs."""
-    weights = modules_with_weights(groups.graph.nodes)
+    weights = modules_with_weights(n for n in groups.graph.nodes if n not in groups.removal.gone)
     if not weights:
         return set()
     first, last = weights[0], weights[-1]

@@ -13,20 +13,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from secateur.coupling import Groups
-from secateur.errors import PlanError
+from secateur.coupling import Groups, chosen_blocks, remove_blocks, renumbered
+from secateur.errors import PlanError, RequestError
 from secateur.files import whole_file
 from secateur.graph import outputs
 from secateur.planning.choice import Blocks, Choice, Orders, normal, original_indices, read_choice
 from secateur.planning.sequence import Kept, Permuted, compose
 
 VERSION = 1
+
+Axes = TypeVar("Axes")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Plan:
     Args:
         fingerprint: of the model the indices refer to.
         kept: ``{parameter or buffer: {axis: sorted original indices}}`` for the axes that change.
-        removed: what is removed whole.
+        removed: names of the blocks that are removed whole, see :func:`secateur.coupling.find_blocks`.
         permuted: ``{parameter or buffer: {axis: Blocks}}``, for the axes along which each block of another axis
             keeps indices of its own.
         folded: factors that weights take besides those of attention's default scale: where the user's own class
@@ -90,7 +92,7 @@ class Plan:
             for axis, indices in narrowed.items():
                 before = outputs.setdefault(index, {}).get(axis)
                 outputs[index][axis] = tuple(indices) if before is None else tuple(before[i] for i in indices)
-        removed = self.removed + second.removed
+        removed = renumbered(self.removed, second.removed)
         return Plan(self.fingerprint, kept, removed, permuted, folded, outputs=outputs)
 
     def take(self, name: str, tensor: Tensor) -> Tensor:
@@ -189,7 +191,7 @@ def _composed(first: tuple[Fold, ...], second: tuple[Fold, ...]) -> tuple[Fold, 
 
 
 def plan_of(groups: Groups, dead_atoms: np.ndarray, orders: Orders | None = None) -> Plan:
-    """The plan that removes these atoms.
+    """The plan that removes these atoms, and the blocks that the groups are without.
 
     Args:
         groups: of the model that the plan is for.
@@ -201,8 +203,9 @@ def plan_of(groups: Groups, dead_atoms: np.ndarray, orders: Orders | None = None
     kept, permuted = original_indices(groups, choice)
     return Plan(
         groups.graph.fingerprint,
-        kept,
-        permuted=permuted,
+        _left(groups, kept),
+        removed=groups.removal.names,
+        permuted=_left(groups, permuted),
         outputs=_narrowed(groups, groups.coupling.alive(choice.dead)),
     )
 
@@ -218,6 +221,35 @@ def _narrowed(groups: Groups, alive: np.ndarray) -> dict[int, dict[int, tuple[in
     return found
 
 
+def without_removed(groups: Groups, plan: Plan) -> Groups:
+    """The groups without the blocks that a plan removes.
+
+    Raises:
+        PlanError: the plan is for another model.
+    """
+    return remove_blocks(groups, _removed(groups, plan))
+
+
+def _removed(groups: Groups, plan: Plan) -> tuple[str, ...]:
+    """The blocks that a plan removes, sorted; a module that is no block stands for all of those in it."""
+    if plan.fingerprint != groups.graph.fingerprint:
+        raise PlanError(
+            f"the plan is for a model with fingerprint {plan.fingerprint}, this one has {groups.graph.fingerprint}; "
+            "apply it to the model it was made for"
+        )
+    if not plan.removed:
+        return ()
+    try:
+        return tuple(sorted(b.name for b in chosen_blocks(groups.blocks, plan.removed)))
+    except RequestError as error:
+        raise PlanError(f"the plan does not fit the model: {error}") from error
+
+
+def _left(groups: Groups, axes: Mapping[str, Axes]) -> dict[str, Axes]:
+    """What is said of tensors that did not go with a removed block."""
+    return {name: found for name, found in axes.items() if name not in groups.removal.state}
+
+
 def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
     """The atoms that a plan removes, see :func:`choice_of`; enough for sizes and costs."""
     return choice_of(groups, plan).dead
@@ -231,15 +263,16 @@ def choice_of(groups: Groups, plan: Plan) -> Choice:
     Raises:
         PlanError: the plan is for another model, or keeps what the coupling does not allow.
     """
-    if plan.fingerprint != groups.graph.fingerprint:
+    if (removed := _removed(groups, plan)) != groups.removal.names:
         raise PlanError(
-            f"the plan is for a model with fingerprint {plan.fingerprint}, this one has {groups.graph.fingerprint}; "
-            "apply it to the model it was made for"
+            f"the plan removes {', '.join(removed) or 'no block'}, the groups are without "
+            f"{', '.join(groups.removal.names) or 'none'}; take its blocks out of them first (without_removed)"
         )
+    kept, permuted = _left(groups, plan.kept), _left(groups, plan.permuted)
     state = groups.coupling.state_axes
     masks: dict[tuple[str, int], np.ndarray] = {}
     known: dict[tuple[int, int], np.ndarray] = {}  # by the tuple of indices, which coupled axes often share
-    for name, axes in plan.kept.items():
+    for name, axes in kept.items():
         for axis, indices in axes.items():
             if name not in state or not 0 <= axis < len(state[name]):
                 raise PlanError(f"the plan names '{name}' axis {axis}, which the model does not have")
@@ -253,11 +286,11 @@ def choice_of(groups: Groups, plan: Plan) -> Choice:
                 mask = np.zeros(size, dtype=bool)
                 mask[where] = True
                 known[id(indices), size] = mask
-            if axis not in plan.permuted.get(name, {}):
+            if axis not in permuted.get(name, {}):
                 masks[name, axis] = known[id(indices), size]
     choice = read_choice(groups, masks)
     implied = plan_of(groups, choice.dead, choice.orders)
-    for ours, theirs in ((plan.kept, implied.kept), (plan.permuted, implied.permuted)):
+    for ours, theirs in ((kept, implied.kept), (permuted, implied.permuted)):
         different = [n for n in sorted({*ours, *theirs}) if dict(ours.get(n, {})) != theirs.get(n, {})]
         if different:
             raise PlanError(

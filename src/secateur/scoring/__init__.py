@@ -1,5 +1,6 @@
 """Score: a saliency for every unit. One criterion a file; to add one, subclass :class:`Criterion`."""
 
+from secateur.scoring.blocks import score_blocks
 from secateur.scoring.cells import Block, where
 from secateur.scoring.magnitude import Magnitude
 from secateur.scoring.random import Random
@@ -7,6 +8,6 @@ from secateur.scoring.record import Criterion, Run, Scores, gather, score, sum_s
 from secateur.scoring.taylor import Taylor
 
 __all__ = [
-    "Block", "Criterion", "Magnitude", "Random", "Run", "Scores", "Taylor", "gather", "score", "sum_slices",
-    "where",
+    "Block", "Criterion", "Magnitude", "Random", "Run", "Scores", "Taylor", "gather", "score", "score_blocks",
+    "sum_slices", "where",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from torch import fx, nn
 from secateur.coupling import Groups, Operator, Rule, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import Dynamic, trace
-from secateur.planning import Plan, choice_of
+from secateur.planning import Plan, choice_of, without_removed
 from secateur.surgery.emit import emit
 from secateur.surgery.prepare import Prepared, prepare
 from secateur.surgery.rescale import Rescale
@@ -70,6 +70,7 @@ def cut(
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:
     """The same from groups that were found before; ``dtype`` is the precision of the check."""
+    groups = without_removed(groups, plan)
     choice = choice_of(groups, plan)
     sizes = Sizes(groups.coupling, groups.coupling.alive(choice.dead))
     _no_axis_empty(groups, sizes)
@@ -90,6 +91,8 @@ def _folds(groups: Groups, plan: Plan) -> list[Rescale]:
 
 def _no_axis_empty(groups: Groups, sizes: Sizes) -> None:
     for name, axes in groups.coupling.state_axes.items():
+        if name in groups.removal.state:
+            continue
         for i, axis in enumerate(axes):
             if len(axis) and sizes.of(axis) == 0:
                 raise NotVerified(f"the plan would empty axis {i} of '{name}'", name)

@@ -34,7 +34,7 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
     nodes = rewrite(groups, sizes, state)
     copies: dict[int, Any] = {}
     for node in old.graph.nodes:
-        if node.op == "get_attr":
+        if node.op == "get_attr" and node in nodes:
             name = str(node.target)
             original = groups.graph.state[name] if name in groups.graph.state else fetch(old, name)
             if id(original) not in copies:
@@ -55,14 +55,23 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
 def rewrite(groups: Groups, sizes: Sizes, state: dict[str, Any]) -> dict[fx.Node, fx.Node]:
     """A copy of the program's nodes with the sizes in their arguments rewritten, by original node.
 
+    Nodes that went with a removed block have none; a removed block's output is what stands in for it.
+
     Args:
         groups: of the program.
         sizes: what is kept.
         state: takes the constants that rewrites add.
     """
-    coupling, graph = groups.coupling, fx.Graph()
+    coupling, removal, graph = groups.coupling, groups.removal, fx.Graph()
     nodes: dict[fx.Node, fx.Node] = {}
     for node in groups.graph.module.graph.nodes:
+        if node in removal.gone:
+            continue
+        if node in removal.instead:
+            nodes[node] = nodes[removal.instead[node]]
+            if node in removal.copied:
+                nodes[node] = graph.call_function(torch.ops.aten.clone.default, (nodes[node],))
+            continue
         new = graph.node_copy(node, lambda n: nodes[n])
         new.meta = {k: node.meta[k] for k in ("nn_module_stack", "stack_trace") if k in node.meta}
         nodes[node] = new

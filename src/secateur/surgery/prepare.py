@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from secateur.coupling import Axes, Groups, Value, bind
+from secateur.coupling import Axes, Groups, Removal, Value, bind
 from secateur.errors import NotVerified
 from secateur.graph import fetch, op_name
 from secateur.planning import Orders
@@ -128,6 +128,7 @@ def _prepared(groups: Groups, folds: Folds, orders: Orders, dtype: torch.dtype |
         groups,
         graph=replace(groups.graph, module=program),
         coupling=groups.coupling.renamed(nodes),
+        removal=groups.removal.renamed(nodes),
     )
     return Prepared(prepared, folds.scaled, _unfolded(folds), nodes, error)
 
@@ -139,7 +140,7 @@ def _floats(groups: Groups) -> set[torch.dtype]:
 
 def _check(rewriting: _Rewriting, dtype: torch.dtype) -> float:
     """The largest error of the prepared program at any node, both run in this precision."""
-    groups = rewriting.groups
+    groups = replace(rewriting.groups, removal=Removal())  # all of it, removed blocks included
     whole = Sizes(groups.coupling, groups.coupling.alive(np.empty(0, dtype=np.int64)))
     emitted = Emitted(*rewriting.program(dtype), whole)
     promoted = None if _floats(groups) == {dtype} else dtype

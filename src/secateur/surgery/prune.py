@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from secateur.cost import Macs, Params
-from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups
+from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups, remove_blocks
 from secateur.errors import FormError, RecipeError
 from secateur.graph import Dynamic, probe, trace
-from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
-from secateur.scoring import Criterion, Magnitude, Random, score
+from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
+from secateur.scoring import Criterion, Magnitude, Random, score, score_blocks
 from secateur.surgery.cut import cut_groups
 from secateur.surgery.owner import construction, find_ties, own_class, values_for
 from secateur.surgery.verify import Verification
@@ -31,7 +31,7 @@ class Pruned:
         plan: what was kept, in terms of the original.
         locked: what could not be pruned, each with its reason.
         verification: the check against the masked original.
-        groups: the groups found.
+        groups: the groups found; their ``removal`` holds the blocks that were removed whole.
         form: ``"graph"`` or ``"module"``.
         obstacle: with ``form="auto"``, what kept the user's own class from being had; empty if nothing did.
     """
@@ -57,6 +57,8 @@ def prune(
     keep: float | None = None,
     params: str | float | None = None,
     macs: str | float | None = None,
+    remove: Sequence[str] | str = (),
+    depth: float | None = None,
     criterion: Criterion | None = None,
     batches: Iterable[Any] | None = None,
     task: Task | None = None,
@@ -77,6 +79,10 @@ def prune(
         keep: share of units kept in every prunable group; half leaves about a quarter of the parameters.
         params: instead, ``"0.5x"`` or a number.
         macs: the same for multiply-adds; both may be given.
+        remove: names of blocks to remove whole (``result.groups.blocks`` has them), before any cut of widths; a module
+            that is no block stands for all blocks in it. May be all that is asked for.
+        depth: instead, the share of the model's layers that stay. The least important go: by how far they turn the
+            stream on ``batches`` if there are any, else by the mean magnitude of their weights; never all of a stage.
         criterion: L2 magnitude by default.
         batches: for criteria that look at data.
         task: likewise; classification by default.
@@ -105,19 +111,32 @@ def prune(
         raise RecipeError(f"form='{form}' is not one of {', '.join(FORMS)}")
     if config and form == "graph":
         raise RecipeError("config=True is about the user's own class; give form='module' or form='auto'")
+    if remove and depth is not None:
+        raise RecipeError("give either remove= or depth=, not both")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
+    if isinstance(batches, Iterator) and depth is not None:
+        batches = list(batches)  # they may be read twice
     graph = trace(model, example_inputs, dynamic=dynamic)
-    groups = find_groups(graph, rules, free_outputs)
+    found = find_groups(graph, rules, free_outputs)
+    names = [remove] if isinstance(remove, str) else list(remove)
+    if depth is not None:
+        names += choose_depth(found, score_blocks(found, batches), depth, comparable=batches is not None)
+    groups = remove_blocks(found, names)
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
-    scores = score(model, groups, criterion or Magnitude(), batches, task)
+    whole = keep is None and budget is None and (names or depth is not None)  # widths stay as they are
+    scores = None if whole else score(model, groups, criterion or Magnitude(), batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
 
     def planned(ties: Ties | None) -> Plan:
+        if scores is None:
+            return Plan(graph.fingerprint, {}, groups.removal.names)
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
 
     obstacle = ""
-    if form != "graph":
+    if form != "graph" and groups.removal.blocks:
+        obstacle = "blocks are removed whole in graph form only"
+    elif form != "graph":
         seen = probe(model, graph)
         more = construction(model, seen) if config else None
         plan = planned(find_ties(groups, seen, more))

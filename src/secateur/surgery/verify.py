@@ -3,12 +3,14 @@
 Both programs run in lockstep on the same inputs. In the original, the removed positions of one operand are
 zeroed at each contraction, where they are consumed: nothing relies on f(0) = 0. A norm, softmax or mean
 over a cut axis is evaluated on the kept positions, which is what cutting means there. At every node the
-cut value must equal the original at the kept positions.
+cut value must equal the original at the kept positions. The terms of removed branches are computed and then
+zeroed in the sum; the output of a bypassed block is what comes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from secateur.graph import fetch, op_name
 from secateur.surgery.compare import decides, has_nan, is_random, relative_error, rounding
 from secateur.surgery.emit import Emitted
 from secateur.surgery.precise import PRECISE
+from secateur.surgery.running import EMPTY, Values, changed, copied, instead, nodes_in, telling, written
 from secateur.task import to_device
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
@@ -33,7 +36,8 @@ class Verification:
 
     Args:
         max_relative_error: largest ``|cut - reference| / max |reference|`` over outputs and every node.
-        kind: ``"masked"``, or ``"restricted"`` where an operator over a cut axis was evaluated on what is kept.
+        kind: ``"masked"``, or ``"restricted"`` where an operator over a cut axis was evaluated on what is kept, or a
+            block that is no residual branch was bypassed.
         reference: how the reference was made, in words.
         nodes: how many nodes were compared.
         worst: the node with the largest error.
@@ -89,14 +93,15 @@ class _Lockstep:
         self.old, self.new, self.nodes = groups.graph.module, emitted.module, emitted.nodes
         self.sizes, self.dtype = emitted.sizes, dtype
         self.expected = expected or self._kept_at
+        self.removal = groups.removal
         self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
         lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
         self.tolerance = TOLERANCES.get(lowest, 1e-3) if tolerance is None else tolerance
         self.origins = {new: old for old, new in emitted.nodes.items()}
-        self.written = _written(self.old.graph) | _written(self.new.graph)
-        self.reference = _Values(lambda node: self._fetch(self.old, node))
-        self.cut = _Values(lambda node: self._fetch(self.new, node))
+        self.written = written(self.old.graph) | written(self.new.graph)
+        self.reference = Values(lambda node: self._fetch(self.old, node))
+        self.cut = Values(lambda node: self._fetch(self.new, node))
         self.worst, self.worst_node, self.compared, self.restricted = 0.0, "-", 0, False
         self.returned = {
             n for output in self.old.graph.find_nodes(op="output") for n in output.all_input_nodes
@@ -108,44 +113,56 @@ class _Lockstep:
 
     def run(self) -> Verification:
         inputs = iter(self._inputs())
-        last = self._last_uses(self.old.graph)
+        last = self._last_uses(self.old.graph, self.removal.bypassed)
         last_new = self._last_uses(self.new.graph)
         pending = iter(self.new.graph.nodes)
+        unseen = self.removal.unseen
+        self._nothing_left_over()
         for node in self.old.graph.nodes:
             if node.op == "output":
+                self._compare_outputs(node)
                 break
+            if node in unseen:
+                continue
             if node.op == "placeholder":
                 value = next(inputs)
                 # Each side has its own: a program may write over its inputs.
-                self.reference[node], self.cut[self.nodes[node]] = _copy(value), _copy(value)
+                self.reference[node], self.cut[self.nodes[node]] = copied(value), copied(value)
                 continue
             if not self._read_again(node):
                 self.reference[node] = self._reference(node)
-            self._run_new_until(pending, node)
-            self._compare(node)
+            if node not in self.removal.gone:
+                self._run_new_until(pending, node)
+                self._compare(node, self.cut[self.nodes[node]])
+                for done in last_new.get(self.nodes[node], ()):
+                    self.cut.pop(done, None)
             for done in last.get(node, ()):
                 self.reference.pop(done, None)
-            for done in last_new.get(self.nodes[node], ()):
-                self.cut.pop(done, None)
         words = "the original with removed positions zeroed where they are consumed"
         if self.restricted:
             words += "; norms, softmax, means and windows over a cut axis evaluated on the kept positions"
-        return Verification(
-            self.worst, "restricted" if self.restricted else "masked", words, self.compared, self.worst_node,
-            self.at_outputs,
-        )  # fmt: skip
+        if self.removal.dropped:
+            words += "; what removed branches add zeroed"
+        if self.removal.bypassed:
+            words += "; removed blocks bypassed"
+        kind = "restricted" if self.restricted or self.removal.bypassed else "masked"
+        return Verification(self.worst, kind, words, self.compared, self.worst_node, self.at_outputs)
 
     def _inputs(self) -> list[Any]:
         graph = self.groups.graph
         flat, _ = torch.utils._pytree.tree_flatten((graph.args, dict(graph.kwargs)))
-        return [self._promote(_telling(to_device(v, self.device))) for v in flat]
+        return [self._promote(telling(to_device(v, self.device))) for v in flat]
 
     @staticmethod
-    def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    def _last_uses(
+        graph: fx.Graph, further: Mapping[fx.Node, fx.Node] | None = None
+    ) -> dict[fx.Node, list[fx.Node]]:
         last: dict[fx.Node, fx.Node] = {}
         for node in graph.nodes:
             for used in node.all_input_nodes:
                 last[used] = node
+            if further and node in further:
+                last[further[node]] = node
         out: dict[fx.Node, list[fx.Node]] = {}
         for used, user in last.items():
             out.setdefault(user, []).append(used)
@@ -169,7 +186,7 @@ class _Lockstep:
         if node.target == "training":
             return False
         value = fetch(module, str(node.target))
-        return _copy(self._promote(value)) if node in self.written else value
+        return copied(self._promote(value)) if node in self.written else value
 
     def _operand(self, values: dict[fx.Node, Any], node: fx.Node) -> Any:
         """A node's value for a call; state is promoted for each use, so that not all of it is held twice."""
@@ -181,7 +198,7 @@ class _Lockstep:
         run = PRECISE.get(op_name(node), node.target) if self.dtype == torch.float64 else node.target
         assert callable(run)
         result = run(*args, **kwargs)
-        if op_name(node) in _EMPTY:  # what memory holds is no one's value, but parts of it may be compared
+        if op_name(node) in EMPTY:  # what memory holds is no one's value, but parts of it may be compared
             result = torch.zeros_like(result)
         return fx.node.map_aggregate(result, self._promote) if self.dtype is not None else result
 
@@ -194,7 +211,7 @@ class _Lockstep:
 
     def _run_new_until(self, pending: Any, old: fx.Node) -> None:
         target = self.nodes[old]
-        for node in pending:
+        for node in () if target in self.cut else pending:
             if node.op == "get_attr":
                 if not self._read_again(node):
                     self.cut[node] = self._fetch(self.new, node)
@@ -234,29 +251,32 @@ class _Lockstep:
     def _reference(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
             return self._fetch(self.old, node)
+        if node in self.removal.bypassed:
+            return copied(self.reference[self.removal.bypassed[node]])
         mixings = [m for m in self.coupling.mixings.get(node, ()) if not self.sizes.whole(m.labels)]
         if any(m.restricts for m in mixings):
             return self._restricted(node)
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self._operand(self.reference, n))
         for mixing in mixings:
             args, kwargs = self._mask(node, mixing, args, kwargs)
+        for name in self.removal.dropped.get(node, ()):
+            args, kwargs = changed(node, name, args, kwargs, torch.zeros_like)
         return self._call(node, args, kwargs)
 
     def _mask(self, node: fx.Node, mixing: Mixing, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """The call's arguments, with the removed positions of one of them zeroed along one axis."""
         name, _, item = mixing.argument.partition(".")
-        position, in_args = _place(node, name, args)
-        given = args[position] if in_args else kwargs[name]
-        tensor = given[int(item)] if item else given
-        shape = [1] * tensor.dim()
-        shape[mixing.axis] = -1
-        mask = torch.from_numpy(self.sizes.mask(mixing.labels)).to(tensor.device).reshape(shape)
-        masked: Any = torch.where(mask, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
-        if item:
-            masked = [masked if i == int(item) else t for i, t in enumerate(given)]
-        if in_args:
-            return (*args[:position], masked, *args[position + 1 :]), kwargs
-        return args, {**kwargs, name: masked}
+
+        def masked(given: Any) -> Any:
+            tensor = given[int(item)] if item else given
+            shape = [1] * tensor.dim()
+            shape[mixing.axis] = -1
+            mask = torch.from_numpy(self.sizes.mask(mixing.labels)).to(tensor.device).reshape(shape)
+            zero = torch.zeros((), dtype=tensor.dtype, device=tensor.device)
+            kept = torch.where(mask, tensor, zero)
+            return [kept if i == int(item) else t for i, t in enumerate(given)] if item else kept
+
+        return changed(node, name, args, kwargs, masked)
 
     def _restricted(self, node: fx.Node) -> Any:
         """The operator on the kept positions, its result spread over the original shape.
@@ -271,11 +291,7 @@ class _Lockstep:
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
         for name, value in self._sizes_of(node, args, kwargs).items():
-            position, in_args = _place(node, name, args)
-            if in_args:
-                args = (*args[:position], value, *args[position + 1 :])
-            else:
-                kwargs = {**kwargs, name: value}
+            args, kwargs = changed(node, name, args, kwargs, functools.partial(instead, value))
         value = self._call(node, args, kwargs)
         if has_nan(value) and not has_nan((args, kwargs)):
             raise NotVerified(
@@ -325,9 +341,20 @@ class _Lockstep:
     def _kept_at(self, node: fx.Node, value: Any) -> Any:
         return self._kept(value, self.coupling.values.get(node))
 
-    def _compare(self, node: fx.Node) -> None:
+    def _nothing_left_over(self) -> None:
+        """What went with a removed block must not be read any more: its small values might not show."""
+        read = {str(n.target) for n in self.new.graph.nodes if n.op == "get_attr"}
+        for name in sorted(read & self.removal.state):
+            raise NotVerified(f"the cut program still reads '{name}', which went with a removed block", name)
+
+    def _compare_outputs(self, node: fx.Node) -> None:
+        """The outputs once more: that each is wired to the node it should be."""
+        (new,) = (n for n in self.new.graph.nodes if n.op == "output")
+        for old, one in zip(nodes_in(node.args), nodes_in(new.args), strict=True):
+            self._compare(old, self.cut[one])
+
+    def _compare(self, node: fx.Node, found: Any) -> None:
         expected = self.expected(node, self.reference[node])
-        found = self.cut[self.nodes[node]]
         pairs = (
             list(zip(expected, found, strict=True))
             if isinstance(expected, (tuple, list))
@@ -354,49 +381,3 @@ class _Lockstep:
                     f"relative error {error:.3g}, at most {self.tolerance:g} accepted; nothing was changed",
                     node.name,
                 )
-
-
-class _Values(dict[fx.Node, Any]):
-    """Values of a program's nodes. Its parameters all stand at the top, and in another precision they would all be
-    copied at once: what is not held is read from the program when it is asked for."""
-
-    def __init__(self, read: Callable[[fx.Node], Any]) -> None:
-        super().__init__()
-        self.read = read
-
-    def __missing__(self, node: fx.Node) -> Any:
-        return self.read(node)
-
-
-def _place(node: fx.Node, name: str, args: Any) -> tuple[int, bool]:
-    """Where an argument stands by its schema, and whether it is given by position."""
-    names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
-    position = names.index(name) if name in names else len(names)
-    return position, position < len(args)
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _written(graph: fx.Graph) -> set[fx.Node]:
-    """State that the program writes to, directly or through a view: it must not be the user's own."""
-    found = set()
-    for node in graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if schema is not None and schema.is_mutable:
-            while node.op == "call_function" and node.all_input_nodes:
-                node = node.all_input_nodes[0]
-            found.add(node)
-    return found
-
-
-def _telling(value: Any) -> Any:
-    """An input that can tell programs apart: noise in place of constant zeros, which would make any two agree."""
-    if not isinstance(value, Tensor) or not value.is_floating_point() or bool(value.any()):
-        return value
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(value.shape, generator=generator).to(value.device, value.dtype)
-
-
-_EMPTY = frozenset(f"aten::{n}" for n in ("empty", "empty_like", "new_empty"))
