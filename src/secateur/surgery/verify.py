@@ -227,7 +227,15 @@ class _Lockstep:
                 args = (*args[:position], value, *args[position + 1 :])
             else:
                 kwargs = {**kwargs, name: value}
-        value = self._call(node, args, kwargs)
+        try:
+            value = self._call(node, args, kwargs)
+        except Exception as error:
+            words = (str(error).splitlines() or [type(error).__name__])[0]
+            raise NotVerified(
+                f"{node.name} ({node.target}) cannot be evaluated on the kept positions: {words}; if it is an operator "
+                "of your own, its arguments that hold sizes belong into Operator(sizes=...)",
+                node.name,
+            ) from error
         if has_nan(value) and not has_nan((args, kwargs)):
             raise NotVerified(
                 f"{node.name} ({node.target}, {source_of(node)}) gives NaN on the kept positions alone, as the "
