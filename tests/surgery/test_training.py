@@ -49,6 +49,27 @@ def test_batch_norm_learns_its_statistics() -> None:
     assert all(torch.equal(frozen[n], b) for n, b in module.named_buffers())
 
 
+class Sequences(nn.Module):
+    """Two recurrent layers, with dropout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(6, 12, num_layers=2, dropout=0.5, batch_first=True)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def test_recurrent_layers_drop_in_training_alone() -> None:
+    module, x = small(Sequences().eval(), shape=(5, 6)), torch.randn(4, 5, 6)
+    assert torch.equal(module(x), module(x))
+    module.train()
+    assert not torch.allclose(module(x), module(x))
+    module(x).sum().backward()
+    assert module.get_parameter("rnn.weight_hh_l1").grad is not None
+
+
 def test_dropout_drops_in_training_alone() -> None:
     module = small(plain())
     x = torch.randn(4, 3, 8, 8)

@@ -31,4 +31,21 @@ def random_plan(groups: Groups, seed: int) -> Plan:
     return plan_of(groups, np.concatenate([np.empty(0, dtype=np.int64), *dead]))
 
 
-__all__ = ["ZOO", "Case", "golden", "random_plan", "randomise", "ready", "written"]
+def random_free_plan(groups: Groups, seed: int) -> Plan:
+    """Removes random units, other ones in each head, each group of a convolution, and the like."""
+    rng = np.random.default_rng(seed)
+    contexts = {c.within.name for c in groups.contexts.values()}
+    dead, orders = [np.empty(0, dtype=np.int64)], {}
+    for group in groups:
+        least = group.units // 3 if group.name in contexts else 0
+        keep = rng.integers(max(least, 1), max(group.units, 2))
+        dead.append(rng.permutation(group.atoms)[keep:])
+        if group.name in groups.contexts:
+            units = np.arange(group.units)
+            orders[group.name] = rng.permuted(
+                np.tile(units, (groups.contexts[group.name].shape[0], 1)), axis=1
+            )
+    return plan_of(groups, np.concatenate(dead), orders)
+
+
+__all__ = ["ZOO", "Case", "golden", "random_free_plan", "random_plan", "randomise", "ready", "written"]

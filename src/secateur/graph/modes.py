@@ -19,6 +19,7 @@ _DROPOUT = frozenset(
     f"aten::{kind}{suffix}" for kind in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
     for suffix in ("", "_")
 )  # fmt: skip
+_RECURRENT = frozenset(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"))
 _ATTENTION_DROPOUT = (
     "dropout",
     "attention_dropout",
@@ -60,6 +61,9 @@ def follow_modes(module: fx.GraphModule, model: nn.Module, state: dict[str, Any]
             _batch_norm(module, node, state)
         elif name in _DROPOUT and node.args[2] is False:
             node.args = (*node.args[:2], _training(module, node))
+        elif name in _RECURRENT:  # they drop out between their layers
+            at = [a.name for a in node.target._schema.arguments].index("train")  # type: ignore[union-attr]
+            node.args = (*node.args[:at], _training(module, node), *node.args[at + 1 :])
         elif name == "aten::scaled_dot_product_attention":
             rate = _attention_rate(node, model)
             if rate > 0.0:

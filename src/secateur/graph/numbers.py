@@ -7,6 +7,7 @@ as an argument can then be computed again for other attributes and sizes.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -52,8 +53,23 @@ Expression = Attribute | Length | Compound
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv,
     "truediv": operator.truediv, "mod": operator.mod, "pow": operator.pow, "neg": operator.neg,
-    "sqrt": math.sqrt, "float": float,
+    "sqrt": math.sqrt, "float": float, "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le,
+    "gt": operator.gt, "ge": operator.ge,
 }  # fmt: skip
+
+
+_watched: list[dict[Compound, bool]] = []
+
+
+@contextlib.contextmanager
+def watched_comparisons() -> Iterator[dict[Compound, bool]]:
+    """Comparisons of numbers that carry an expression, and how they came out: the code may take its way by them."""
+    seen: dict[Compound, bool] = {}
+    _watched.append(seen)
+    try:
+        yield seen
+    finally:
+        _watched.remove(seen)
 
 
 def leaves(expression: Any) -> Iterator[Attribute | Length]:
@@ -159,6 +175,19 @@ def _define(base: type, kind: type) -> None:
 
         return method
 
+    def compared(name: str) -> Callable[[Any, Any], Any]:
+        plain = getattr(base, f"__{name}__")
+
+        def method(self: Any, other: Any) -> Any:
+            outcome = plain(self, other)
+            if _watched and isinstance(outcome, bool):
+                _watched[-1][Compound(name, (expression_of(self), expression_of(other)))] = outcome
+            return outcome
+
+        return method
+
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(kind, f"__{name}__", compared(name))
     for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
         setattr(kind, f"__{name}__", binary(name, False))
         setattr(kind, f"__r{name}__", binary(name, True))

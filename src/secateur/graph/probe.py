@@ -23,8 +23,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from secateur.graph.normalise import op_name
-from secateur.graph.numbers import Attribute, Expression, Length, TracedFloat, TracedInt, leaves, real, root
-from secateur.graph.record import Graph, flat_arguments
+from secateur.graph.numbers import (
+    Attribute,
+    Compound,
+    Expression,
+    Length,
+    TracedFloat,
+    TracedInt,
+    leaves,
+    real,
+    root,
+    watched_comparisons,
+)
+from secateur.graph.record import Graph, flat_arguments, hint
 
 _PLAIN_MODULE = frozenset(nn.Module().__dict__)
 _MARK = "secateur_call"
@@ -57,12 +68,14 @@ class Probe:
         attributes: every integer attribute and its value.
         lengths: for each :class:`Length` in an expression, the node whose axis it is; lengths of inputs have none.
         calls: for each node the Python function that made it, ``"chunk"``.
+        comparisons: of numbers by the user's code, and how they came out.
     """
 
     uses: tuple[Use, ...]
     attributes: Mapping[Attribute, int]
     lengths: Mapping[Any, fx.Node]
     calls: Mapping[fx.Node, str]
+    comparisons: Mapping[Compound, bool]
 
 
 def probe(model: nn.Module, graph: Graph) -> Probe:
@@ -79,8 +92,11 @@ def probe(model: nn.Module, graph: Graph) -> Probe:
         plain = model.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            with mode:
-                return plain(*args, **kwargs)
+            with mode, watched_comparisons() as seen:
+                try:
+                    return plain(*args, **kwargs)
+                finally:
+                    mode.comparisons.update(seen)
 
         model.forward = forward
         with _inlined_functionals(), fx_traceback.preserve_node_meta():
@@ -102,6 +118,8 @@ def _numbered(model: nn.Module) -> Iterator[dict[Attribute, int]]:
         if type(value) is int:
             found[origin] = value
             return TracedInt(value, origin)
+        if type(value) is float:
+            return TracedFloat(value, origin)
         if depth == _DEPTH:
             return value
         inner = [Attribute(origin.module, (*origin.keys, i)) for i in range(_length(value))]
@@ -178,6 +196,7 @@ class _Observer(TorchFunctionMode):
         self.calls: list[_Call] = []
         self.made: dict[int, tuple[Tensor, Any]] = {}
         self.before: dict[Any, Any] = {}
+        self.comparisons: dict[Compound, bool] = {}
         self.state: dict[int, tuple[Tensor, str]] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -276,8 +295,8 @@ def _matched(
         uses += _uses(mode.calls[index], nodes, twin)
     lengths: dict[Any, fx.Node] = {}
     state = {str(n.target): n for n in graph.nodes if n.op == "get_attr"}
-    for use in uses:
-        for leaf in leaves(use.expression):
+    for expression in (*(u.expression for u in uses), *mode.comparisons):
+        for leaf in leaves(expression):
             if isinstance(leaf, Length):
                 value = leaf.value
                 while not isinstance(value, str) and value[0] not in by_call and value in mode.before:
@@ -289,7 +308,7 @@ def _matched(
                 )
                 if source is not None:
                     lengths[leaf.value] = source
-    return Probe(tuple(uses), attributes, lengths, calls)
+    return Probe(tuple(uses), attributes, lengths, calls, mode.comparisons)
 
 
 def _computing(graph: fx.Graph) -> list[fx.Node]:
@@ -306,7 +325,9 @@ def _aligned(ours: list[fx.Node], theirs: list[fx.Node]) -> Iterator[tuple[fx.No
     def key(node: fx.Node) -> str:
         stack = node.meta.get("nn_module_stack") or {}
         path = list(stack.values())[-1][0] if stack else ""
-        return f"{op_name(node)}|{path}"
+        modal = any(word in op_name(node) for word in _MODAL)
+        numbers = [] if modal else [_number(v) for v in flat_arguments(node)]
+        return f"{op_name(node)}|{path}|{numbers}"
 
     left, right = [key(n) for n in ours], [key(n) for n in theirs]
     if left == right:
@@ -314,6 +335,21 @@ def _aligned(ours: list[fx.Node], theirs: list[fx.Node]) -> Iterator[tuple[fx.No
         return
     for a, b, size in difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
         yield from zip(ours[a : a + size], theirs[b : b + size], strict=True)
+
+
+_MODAL = (
+    "batch_norm",
+    "dropout",
+    "scaled_dot_product_attention",
+)  # the program reads the mode in their arguments
+
+
+def _number(value: Any) -> Any:
+    """An argument as one word: numbers that follow from the batch as what they are in the examples."""
+    if isinstance(value, fx.Node):
+        result = value.meta.get("val")
+        return "tensor" if result is None or isinstance(result, (Tensor, tuple, list)) else hint(result)
+    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def _uses(call: _Call, nodes: list[fx.Node], twin: Mapping[fx.Node, fx.Node]) -> Iterator[Use]:

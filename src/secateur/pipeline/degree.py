@@ -232,7 +232,7 @@ def _next(
 
 def _smallest(job: Job) -> Plan:
     problem = Problem(job.scores, job.rounding, None)
-    return plan_of(job.groups, problem.dead(problem.floors))
+    return plan_of(job.groups, problem.dead(problem.floors), job.scores.orders)
 
 
 def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:

@@ -93,7 +93,7 @@ class Problem:
         self.rounding = rounding
         self.ranked_apart = not scores.comparable
         self.units = np.array([b.levels for b in self.bundles], dtype=np.int64)
-        raw = scores.values
+        raw = {g.name: scores.aligned(g.name) for g in scores.groups}
         relative = {n: s if scores.comparable else s / max(float(s.mean()), 1e-30) for n, s in raw.items()}
         found = [b.sorted_units(relative) for b in self.bundles]
         self.atoms = [atoms for _, atoms in found]
@@ -175,7 +175,7 @@ def allocate(
             raise RecipeError(f"keep={keep} must be above 0 and at most 1")
         problem = Problem(scores, rounding, None, ties=ties)
         widths = (allocator or Uniform()).widths(problem, keep)
-        return plan_of(scores.groups, problem.dead(_whole_where_tiny(problem, widths)))
+        return plan_of(scores.groups, problem.dead(_whole_where_tiny(problem, widths)), scores.orders)
     assert budget is not None
     limits = _limits(scores.groups, costs, budget)
     care = care or Care()
@@ -185,7 +185,7 @@ def allocate(
         problem = Problem(scores, rounding, attempt, limits, ties)
         if _fits(problem, limits, problem.floors):
             widths = _search(problem, limits, allocator or Global())
-            return plan_of(scores.groups, problem.dead(widths))
+            return plan_of(scores.groups, problem.dead(widths), scores.orders)
     raise _infeasible(problem, limits)
 
 

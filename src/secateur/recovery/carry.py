@@ -7,7 +7,8 @@ these stay too. What holds one number for all (a step count) is copied, and so a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -57,11 +58,11 @@ def carry_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, pl
             if target is None or id(target) in taken:
                 continue
             taken.add(id(target))
-            order = _order(plan, own)
-            _check(own[0], parameter, target, order)
+            part = _Slice(plan, own)
+            _check(own[0], parameter, target, part)
             state = {
                 key: _carried(
-                    value, parameter, target, order, f"{type(optimizer).__name__}'s '{key}' of '{own[0]}'"
+                    value, parameter, target, part, f"{type(optimizer).__name__}'s '{key}' of '{own[0]}'"
                 )
                 for key, value in optimizer.state.get(parameter, {}).items()
             }
@@ -75,32 +76,39 @@ def carry_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, pl
     return carried
 
 
-def _order(plan: Plan, names: list[str]) -> Mapping[int, Tensor]:
-    """For each axis of a parameter that changes, the old positions in their new order."""
-    order: dict[int, Tensor] = {}
-    for name in names:
-        for axis, positions in plan.permuted.get(name, {}).items():
-            order[axis] = torch.tensor(positions)
-        for axis, positions in plan.kept.get(name, {}).items():
-            chosen = torch.tensor(positions)
-            order[axis] = order[axis][chosen] if axis in order else chosen
-    return order
+@dataclass(frozen=True)
+class _Slice:
+    """What a plan keeps of one parameter, under whichever of its names the plan speaks of it."""
+
+    plan: Plan
+    names: Sequence[str]
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The part that stays of a tensor of the parameter's shape."""
+        for name in self.names:
+            tensor = self.plan.take(name, tensor)
+        return tensor
+
+    def along(self, tensor: Tensor, shape: Sequence[int], what: str) -> Tensor:
+        """The part that stays of a tensor with one number for all along some axes."""
+        for name in self.names:
+            if self.plan.permuted.get(name):
+                raise RequestError(
+                    f"{what} is not kept for each entry, and the plan keeps others in each block"
+                )
+            for axis, positions in self.plan.kept.get(name, {}).items():
+                if tensor.shape[axis] == shape[axis]:
+                    tensor = tensor.index_select(axis, torch.tensor(positions, device=tensor.device))
+        return tensor
 
 
-def _cut(tensor: Tensor, order: Mapping[int, Tensor]) -> Tensor:
-    for axis, positions in order.items():
-        tensor = tensor.index_select(axis, positions.to(tensor.device))
-    return tensor
-
-
-def _check(name: str, parameter: Tensor, target: Tensor, order: Mapping[int, Tensor]) -> None:
-    shape = list(parameter.shape)
-    for axis, positions in order.items():
-        if axis >= len(shape) or int(positions.max()) >= shape[axis]:
-            raise PlanError(
-                f"the plan keeps positions that '{name}' of shape {list(parameter.shape)} does not have"
-            )
-        shape[axis] = len(positions)
+def _check(name: str, parameter: Tensor, target: Tensor, part: _Slice) -> None:
+    try:
+        shape = list(part.of(torch.empty(parameter.shape, device="meta")).shape)
+    except (IndexError, RuntimeError) as error:
+        raise PlanError(
+            f"the plan keeps positions that '{name}' of shape {list(parameter.shape)} does not have"
+        ) from error
     if shape != list(target.shape):
         raise PlanError(
             f"the plan makes '{name}' of shape {shape}, the cut model has {list(target.shape)}: "
@@ -108,7 +116,7 @@ def _check(name: str, parameter: Tensor, target: Tensor, order: Mapping[int, Ten
         )
 
 
-def _carried(value: Any, parameter: Tensor, target: Tensor, order: Mapping[int, Tensor], what: str) -> Any:
+def _carried(value: Any, parameter: Tensor, target: Tensor, part: _Slice, what: str) -> Any:
     """One entry of a parameter's state, cut like the parameter where it is of its shape."""
     if not isinstance(value, Tensor):
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -126,8 +134,9 @@ def _carried(value: Any, parameter: Tensor, target: Tensor, order: Mapping[int, 
             f"{what} has shape {list(value.shape)}, the parameter {list(shape)}: it cannot be cut with the parameter; "
             "begin with a new optimiser"
         )
-    spanned = {a: p for a, p in order.items() if value.shape[a] == shape[a]}
-    return _cut(value.detach(), spanned).clone().to(target.device)
+    whole = value.shape == shape
+    result = part.of(value.detach()) if whole else part.along(value.detach(), shape, what)
+    return result.clone().to(target.device)
 
 
 def _built(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:

@@ -1,8 +1,12 @@
 """Score: a saliency for every unit. One criterion a file; to add one, subclass :class:`Criterion`."""
 
+from secateur.scoring.cells import Block, where
 from secateur.scoring.magnitude import Magnitude
 from secateur.scoring.random import Random
 from secateur.scoring.record import Criterion, Run, Scores, gather, score, sum_slices
 from secateur.scoring.taylor import Taylor
 
-__all__ = ["Criterion", "Magnitude", "Random", "Run", "Scores", "Taylor", "gather", "score", "sum_slices"]
+__all__ = [
+    "Block", "Criterion", "Magnitude", "Random", "Run", "Scores", "Taylor", "gather", "score", "sum_slices",
+    "where",
+]  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from secateur.scoring.cells import where
 from secateur.scoring.record import Criterion, Run, gather, sum_slices
 
 
@@ -24,10 +25,11 @@ class Magnitude(Criterion):
     """
 
     p: float = 2.0
+    reads_blocks = True
 
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:
         """``sum |w|^p`` for each unit."""
-        powers = {(m.param, m.axis): None for g in run.groups for m in g.members if m.param in tensors}
+        powers = dict.fromkeys(where(m) for g in run.groups for m in g.members if m.param in tensors)
         summed = {
             (name, axis): sum_slices(tensors[name].abs().double() ** self.p, axis) for name, axis in powers
         }

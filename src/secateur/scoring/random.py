@@ -20,6 +20,7 @@ class Random(Criterion):
     """
 
     seed: int = 0
+    reads_blocks = True
 
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:
         """Independent draws from [0, 1)."""

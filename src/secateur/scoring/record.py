@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from secateur.coupling import Group, Groups, Member
 from secateur.errors import DataError, InputError, NotFinite
+from secateur.scoring.cells import Axis, where, with_cells
 from secateur.task import Task, classification
 
 
@@ -26,19 +27,41 @@ class Scores:
         criterion: the criterion's name and options.
         comparable: whether values of different groups are in one unit (loss, say) and may be ranked together
             as they are; otherwise they are first divided by the group's mean.
+        cells: for groups that may lose units of their own in each context (each head, say), float64
+            ``[contexts, units]``: the saliency of a unit in one context.
     """
 
     groups: Groups
     values: Mapping[str, np.ndarray]
     criterion: str
     comparable: bool
+    cells: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def orders(self) -> dict[str, np.ndarray]:
+        """For groups with cells, int64 ``[contexts, units]``: the units of each context, the most salient first."""
+        return {name: np.argsort(-cells, axis=1, kind="stable") for name, cells in self.cells.items()}
+
+    def aligned(self, name: str) -> np.ndarray:
+        """float64 ``[units]``: what is chosen among.
+
+        Those are a group's units; where it has cells, the n-th is the n-th best cell of every context.
+        """
+        cells = self.cells.get(name)
+        return self.values[name] if cells is None else -np.sort(-cells, axis=1).sum(axis=0)
 
 
 class Criterion(ABC):
-    """How much units matter. To add one: a frozen dataclass in a file of its own, with ``weigh``."""
+    """How much units matter. To add one: a frozen dataclass in a file of its own, with ``weigh``.
+
+    ``run.groups`` holds further groups of the same form: the dimensions of each head by itself, for example. A
+    criterion that uses :func:`where`, :func:`sum_slices` and :func:`gather` may set ``reads_blocks``; it then
+    also gets members that are a block of two axes, as the inputs of one group of a convolution are.
+    """
 
     comparable = False
     needs_batches = False
+    reads_blocks = False
 
     @abstractmethod
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:
@@ -66,6 +89,8 @@ def score(
     criterion: Criterion,
     batches: Iterable[Any] | None = None,
     task: Task | None = None,
+    *,
+    cells: bool = True,
 ) -> Scores:
     """Scores every unit of every group.
 
@@ -75,6 +100,8 @@ def score(
         criterion: how to score.
         batches: batches of data, for criteria that look at activations or gradients.
         task: names the loss; classification by default.
+        cells: whether each head may lose dimensions of its own, each group of a convolution channels of its
+            own, and the like; otherwise all lose the same ones.
 
     Raises:
         DataError: the criterion needs batches and got none.
@@ -83,14 +110,20 @@ def score(
     if criterion.needs_batches and batches is None:
         raise DataError(f"the criterion {criterion} needs batches: score(model, groups, criterion, batches)")
     tensors = _tensors(model, groups)
-    run = Run(groups, model, batches, task or classification())
+    every, named = with_cells(groups, criterion.reads_blocks) if cells else (groups, {})
+    run = Run(every, model, batches, task or classification())
     values = {name: np.asarray(v, dtype=np.float64) for name, v in criterion.weigh(tensors, run).items()}
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise NotFinite(
                 f"the scores of group '{name}' hold NaN or infinity; check the weights and the loss"
             )
-    return Scores(groups, values, str(criterion), criterion.comparable)
+    found = {
+        name: values[own].reshape(groups.contexts[name].shape) for name, own in named.items() if own in values
+    }
+    return Scores(
+        groups, {g.name: values[g.name] for g in groups}, str(criterion), criterion.comparable, found
+    )
 
 
 def _tensors(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
@@ -120,28 +153,31 @@ def _all(group: Group) -> Sequence[Member]:
 
 def gather(
     groups: Groups,
-    per_position: Mapping[tuple[str, int], np.ndarray],
+    per_position: Mapping[tuple[str, Axis], np.ndarray],
     counted: Callable[[Group], Sequence[Member]] = _all,
 ) -> dict[str, np.ndarray]:
     """Sums values given for positions of parameter axes into values for units.
 
     Args:
-        per_position: for ``(parameter, axis)``, float ``[n]``.
+        per_position: for ``(parameter, axis)``, float ``[n]``; see :func:`where`.
         counted: the members of a group that count, all of them by default.
     """
     out = {}
     for group in groups:
         total = np.zeros(group.units)
         for member in counted(group):
-            values = per_position.get((member.param, member.axis))
+            values = per_position.get(where(member))
             if values is not None:
                 total += values[member.positions].sum(axis=1)
         out[group.name] = total
     return out
 
 
-def sum_slices(tensor: Tensor, axis: int) -> np.ndarray:
-    """The sum over all other axes, float64 ``[n]``."""
-    others = [i for i in range(tensor.dim()) if i != axis]
+def sum_slices(tensor: Tensor, axis: Axis) -> np.ndarray:
+    """The sum over all other axes, float64 ``[n]``; two axes are counted as one, row-major."""
+    own = axis if isinstance(axis, tuple) else (axis,)
+    others = [i for i in range(tensor.dim()) if i not in own]
     summed = tensor.to(torch.float64).sum(dim=others) if others else tensor.to(torch.float64)
-    return summed.cpu().numpy()
+    if own != tuple(sorted(own)):
+        summed = summed.T
+    return summed.reshape(-1).cpu().numpy()

@@ -19,6 +19,7 @@ from torch import Tensor
 from secateur.coupling import Group, Member
 from secateur.data import batch_size, slice_batch
 from secateur.errors import DataError, NotFinite
+from secateur.scoring.cells import where
 from secateur.scoring.record import Criterion, Run, gather, sum_slices
 from secateur.task import checked_loss, split_batch, to_device
 
@@ -36,6 +37,7 @@ class Taylor(Criterion):
     size: int = 16
     comparable = True
     needs_batches = True
+    reads_blocks = True
 
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:
         """Mean over batches of ``(sum w * dL/dw)^2`` for each unit."""
@@ -66,7 +68,7 @@ class Taylor(Criterion):
             products = {
                 n: (w.detach() * g) for n, w, g in zip(names, leaves, gradients, strict=True) if g is not None
             }
-            wanted = {(m.param, m.axis) for m in counted if m.param in products}
+            wanted = {where(m) for m in counted if m.param in products}
             summed = {(n, axis): sum_slices(products[n], axis) for n, axis in wanted}
             for name, value in gather(run.groups, summed, _readers).items():
                 total[name] = total.get(name, 0.0) + value**2

@@ -3,13 +3,16 @@
 from secateur.surgery.compare import relative_error
 from secateur.surgery.cut import Cut, cut, cut_groups
 from secateur.surgery.emit import Emitted, emit
+from secateur.surgery.prepare import Prepared, prepare
 from secateur.surgery.prune import Pruned, prune
+from secateur.surgery.rescale import Folds, Rescale, Scaled, fold, scale_writers
 from secateur.surgery.rewrites import REWRITES, Call, Rewrite
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.store import load, save
 from secateur.surgery.verify import Verification, verify
 
 __all__ = [
-    "REWRITES", "Call", "Cut", "Emitted", "Pruned", "Rewrite", "Sizes", "Verification", "cut", "cut_groups", "emit",
-    "load", "prune", "relative_error", "save", "verify",
+    "REWRITES", "Call", "Cut", "Emitted", "Folds", "Prepared", "Pruned", "Rescale", "Rewrite", "Scaled", "Sizes",
+    "Verification", "cut", "cut_groups", "emit", "fold", "load", "prepare", "prune", "relative_error", "save",
+    "scale_writers", "verify",
 ]  # fmt: skip

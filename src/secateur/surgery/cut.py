@@ -11,8 +11,10 @@ from torch import fx, nn
 from secateur.coupling import Groups, Operator, Rule, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import Dynamic, trace
-from secateur.planning import Plan, dead_atoms
+from secateur.planning import Plan, choice_of
 from secateur.surgery.emit import emit
+from secateur.surgery.prepare import Prepared, prepare
+from secateur.surgery.rescale import Rescale
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import Verification, verify
 from secateur.task import Inputs
@@ -20,10 +22,25 @@ from secateur.task import Inputs
 
 @dataclass(frozen=True)
 class Cut:
-    """A cut model and the proof that it computes what the masked original does."""
+    """A cut model and the proof that it computes what the masked original does.
+
+    Args:
+        module: the cut model.
+        verification: the check against the masked original.
+        prepared: the original as it was before slicing, its function unchanged; see
+            :func:`secateur.surgery.prepare`.
+        sizes: what lives.
+    """
 
     module: fx.GraphModule
     verification: Verification
+    prepared: Prepared
+    sizes: Sizes
+
+    @property
+    def unfolded(self) -> tuple[tuple[str, str], ...]:
+        """Calls whose scale stands in the program because no weight could take it: name of the node, reason."""
+        return self.prepared.unfolded
 
 
 def cut(
@@ -46,16 +63,29 @@ def cut(
         PlanError: the plan is for another model, or was altered.
         NotVerified: the result differs from the masked original; nothing is returned.
     """
-    return cut_groups(find_groups(trace(model, example_inputs, dynamic=dynamic), rules), plan).module
+    free = {index: list(axes) for index, axes in plan.outputs.items()}
+    groups = find_groups(trace(model, example_inputs, dynamic=dynamic), rules, free)
+    return cut_groups(groups, plan).module
 
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:
     """The same from groups that were found before; ``dtype`` is the precision of the check."""
-    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
+    choice = choice_of(groups, plan)
+    sizes = Sizes(groups.coupling, groups.coupling.alive(choice.dead))
     _no_axis_empty(groups, sizes)
-    emitted = emit(groups, sizes)
-    verification = verify(groups, emitted, dtype)
-    return Cut(emitted.module, verification)
+    prepared = prepare(groups, sizes, choice.orders, rescales=_folds(groups, plan), dtype=dtype)
+    emitted = emit(prepared.groups, sizes)
+    verification = verify(prepared.groups, emitted, dtype)
+    return Cut(emitted.module, verification, prepared, sizes)
+
+
+def _folds(groups: Groups, plan: Plan) -> list[Rescale]:
+    nodes = {n.name: n for n in groups.graph.nodes}
+    return [
+        Rescale(nodes[f.node], f.operands, f.factor, dict(f.arguments))
+        for f in plan.folded
+        if f.node in nodes
+    ]
 
 
 def _no_axis_empty(groups: Groups, sizes: Sizes) -> None:

@@ -30,8 +30,8 @@ class Emitted:
 def emit(groups: Groups, sizes: Sizes) -> Emitted:
     """Builds the program that computes only what ``sizes`` keeps."""
     old = groups.graph.module
-    nodes = rewrite(groups, sizes)
     state: dict[str, Any] = {}
+    nodes = rewrite(groups, sizes, state)
     copies: dict[int, Any] = {}
     for node in old.graph.nodes:
         if node.op == "get_attr":
@@ -51,8 +51,14 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
     return Emitted(module, nodes, sizes)
 
 
-def rewrite(groups: Groups, sizes: Sizes) -> dict[fx.Node, fx.Node]:
-    """A copy of the program's nodes with the sizes in their arguments rewritten, by original node."""
+def rewrite(groups: Groups, sizes: Sizes, state: dict[str, Any]) -> dict[fx.Node, fx.Node]:
+    """A copy of the program's nodes with the sizes in their arguments rewritten, by original node.
+
+    Args:
+        groups: of the program.
+        sizes: what is kept.
+        state: takes the constants that rewrites add.
+    """
     coupling, graph = groups.coupling, fx.Graph()
     nodes: dict[fx.Node, fx.Node] = {}
     for node in groups.graph.module.graph.nodes:
@@ -62,7 +68,8 @@ def rewrite(groups: Groups, sizes: Sizes) -> dict[fx.Node, fx.Node]:
         if node.op == "call_function" and coupling.values.get(node) is not None:
             change = rewrite_of(op_name(node), coupling.operators)
             if change is not None:
-                change(Call(node, new, coupling.values, coupling.facts.notes.get(node, {}), sizes))
+                notes = coupling.facts.notes.get(node, {})
+                nodes[node] = change(Call(node, new, coupling.values, notes, sizes, state)) or new
     return nodes
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from secateur.cost import Macs, Params
-from secateur.coupling import Groups, Lock, Operator, Rule, find_groups
+from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups
 from secateur.errors import FormError, RecipeError
 from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
 from secateur.scoring import Criterion, Magnitude, Random, score
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import find_ties, own_class
+from secateur.surgery.owner import construction, find_ties, own_class, values_for
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -44,6 +44,11 @@ class Pruned:
     form: str = "graph"
     obstacle: str = ""
 
+    @property
+    def outputs(self) -> Mapping[int, Mapping[int, tuple[int, ...]]]:
+        """What is left of outputs that were set free: ``{index of the output: {axis: original indices kept}}``."""
+        return self.plan.outputs
+
 
 def prune(
     model: nn.Module,
@@ -59,7 +64,9 @@ def prune(
     rounding: Rounding | None = None,
     rules: Mapping[str, Rule | Operator] | None = None,
     dynamic: Dynamic | None = None,
+    free_outputs: FreeOutputs | None = None,
     form: str = "graph",
+    config: bool = False,
     seed: int = 0,
 ) -> Pruned:
     """Prunes a model to a share of its units, parameters or multiply-adds. The model is not changed.
@@ -78,8 +85,14 @@ def prune(
         rules: rules for operators of the user's own, by name, or an :class:`secateur.Operator` where arguments hold
             sizes; see docs/own-operators.md.
         dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
+        free_outputs: outputs that may get narrower: ``True`` for all, names or indices, or these with axes, such as
+            ``{"last_hidden_state": [2]}``; see :func:`secateur.find_groups`. A model without a head, whose output is
+            its residual stream, has little to prune otherwise. ``Pruned.outputs`` says what is left, so that what
+            reads the output can be cut alike; a classifier would lose classes.
         form: ``"graph"``; ``"module"`` for the user's own class, with widths that its code can compute; ``"auto"`` for
             the class where it can be had, else the graph.
+        config: with the user's own class, only widths that its ``config`` can express, so that the class can be built
+            from it again: ``save_pretrained`` and ``from_pretrained`` then work without Secateur.
         seed: of random criteria.
 
     Raises:
@@ -90,9 +103,11 @@ def prune(
     """
     if form not in FORMS:
         raise RecipeError(f"form='{form}' is not one of {', '.join(FORMS)}")
+    if config and form == "graph":
+        raise RecipeError("config=True is about the user's own class; give form='module' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs, dynamic=dynamic)
-    groups = find_groups(graph, rules)
+    groups = find_groups(graph, rules, free_outputs)
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
     scores = score(model, groups, criterion or Magnitude(), batches, task)
@@ -104,9 +119,12 @@ def prune(
     obstacle = ""
     if form != "graph":
         seen = probe(model, graph)
-        plan = planned(find_ties(groups, seen))
+        more = construction(model, seen) if config else None
+        plan = planned(find_ties(groups, seen, more))
+        values = values_for(groups, plan, seen, more)
+        plan = replace(plan, folded=values.folds)
         small = cut_groups(groups, plan)
-        own = own_class(model, groups, plan, small.module, seen)
+        own = own_class(model, groups, small.module, values, config=config)
         if own.module is not None:
             return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
         obstacle = own.reason

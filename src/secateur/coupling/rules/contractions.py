@@ -108,13 +108,20 @@ def any_convolution(f: Facts, a: Arguments) -> Axes:
 
 
 def _space(f: Facts, a: Arguments, channel: int) -> Axes:
-    """Spatial axes after a convolution: those of a 1x1 convolution without stride or padding are kept."""
+    """Spatial axes after a convolution: those of a 1x1 convolution without stride or padding are kept.
+
+    So is an axis over which one filter slides and keeps its length, as a gate's over neighbouring channels does: it
+    averages what is next to each other, and of a cut axis that is what was kept.
+    """
     out = []
     for i in range(channel + 1, len(a.input)):
         kernel = a.weight.shape[i - channel + 1]
         stride = a.stride[i - channel - 1] if len(a.stride) > 1 else (a.stride or [1])[0]
         f.pin(a.weight[i - channel + 1], "it is an axis of the kernel")
         if kernel == stride == 1 and a.input.shape[i] == a.shape[i]:
+            out.append(a.input[i])
+        elif stride == 1 and a.weight.shape[:2] == (1, 1) and a.input.shape[i] == a.shape[i]:
+            f.reduce("input", i, a.input[i])
             out.append(a.input[i])
         else:
             f.pin(a.input[i], _SPATIAL)
@@ -164,11 +171,18 @@ def parse_einsum(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 def attention(f: Facts, a: Arguments) -> Axes:
     """Scaled dot product: ``query [..., H, L, E]``, ``key [..., H, S, E]``, ``value [..., H, S, V]``.
 
-    With ``enable_gqa`` the query's heads are the key's heads, each repeated.
+    With ``enable_gqa`` the query's heads are the key's heads, each repeated. With ``is_causal`` the mask compares
+    positions of queries with those of keys: they stay as they are, or go together.
     """
     q, k, v = a.query, a.key, a.value
     f.contract("query", len(q) - 1, q[-1], k[-1])
     keys = f.same(k[-2], v[-2])
+    if a.get("is_causal"):
+        if len(q[-2]) == len(keys):
+            keys = f.same(q[-2], keys)
+        else:
+            for positions in (q[-2], keys):
+                f.pin(positions, "causal attention compares its positions with those of another axis")
     lead_q, lead_k, lead_v = (list(x.axes[:-2]) for x in (q, k, v))
     if a.get("enable_gqa") and lead_q and len(q[-3]) != len(k[-3]):
         heads = f.same(k[-3], v[-3])
@@ -185,7 +199,8 @@ def attention(f: Facts, a: Arguments) -> Axes:
 
 TABLE = {
     "aten::linear": linear,
-    **dict.fromkeys(("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::__matmul__"), matmul),
+    **dict.fromkeys(("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::__matmul__",
+         "aten::linalg_matmul"), matmul),
     **dict.fromkeys(("aten::addmm", "aten::baddbmm"), addmm),
     **dict.fromkeys(("aten::conv1d", "aten::conv2d", "aten::conv3d"), convolution),
     **dict.fromkeys(("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d"), transposed),

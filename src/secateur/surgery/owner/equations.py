@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import fx
 
-from secateur.coupling import Groups, Value, source_of
-from secateur.graph import Length, Probe, Use, bind, flat_arguments, op_name
+from secateur.coupling import Groups, Value, literal_indices, source_of
+from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, op_name
 from secateur.surgery.emit import rewrite
 from secateur.surgery.sizes import Sizes
 
@@ -45,7 +45,7 @@ class Equation:
 
 def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
     """All equations for these sizes."""
-    new = rewrite(groups, sizes)
+    new = rewrite(groups, sizes, {})
     by_node: dict[fx.Node, list[Use]] = {}
     for use in probe.uses:
         by_node.setdefault(use.node, []).append(use)
@@ -54,18 +54,38 @@ def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
         if node.op != "call_function" or node not in probe.calls:
             continue
         uses = by_node.get(node, [])
-        if op_name(node) in _SPLITS:
+        if _made_here(groups, node):
+            found += _unchanged(groups, node, sizes)
+        elif op_name(node) in _SPLITS:
             found += _split(groups, node, uses, sizes)
         else:
             found += _arguments(groups, node, twin, uses, sizes)
     return found
 
 
+class More(Protocol):
+    """A source of further equations, such as a configuration."""
+
+    def equations(self, groups: Groups, found: list[Equation], sizes: Sizes) -> list[Equation]:
+        """What it adds to those found."""
+
+    def floats(self, numbers: Mapping[Attribute, int]) -> dict[Attribute, float]:
+        """Numbers that are not whole and change with these."""
+
+
+def all_equations(groups: Groups, probe: Probe, sizes: Sizes, more: More | None) -> list[Equation]:
+    """The equations between integers, those of ``more`` included."""
+    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+    anchor = next((n for n in groups.graph.nodes if n.op == "call_function"), groups.graph.nodes[0])
+    found += [Equation(comparison, outcome, anchor) for comparison, outcome in probe.comparisons.items()]
+    return found + more.equations(groups, found, sizes) if more else found
+
+
 def lengths(groups: Groups, probe: Probe, sizes: Sizes) -> Mapping[Length, Any]:
     """The new size behind every :class:`Length` in the expressions."""
     found: dict[Length, Any] = {}
-    for use in probe.uses:
-        for leaf in _lengths_in(use.expression):
+    for expression in (*(u.expression for u in probe.uses), *probe.comparisons):
+        for leaf in _lengths_in(expression):
             if leaf in found or leaf.value not in probe.lengths:
                 continue
             value = groups.coupling.values.get(probe.lengths[leaf.value])
@@ -81,11 +101,31 @@ def _lengths_in(expression: Any) -> Iterator[Length]:
     return (leaf for leaf in leaves(expression) if isinstance(leaf, Length))
 
 
+def _made_here(groups: Groups, node: fx.Node) -> bool:
+    """Whether the cut program takes a selection of what the user's code makes or lists by itself."""
+    notes = groups.coupling.facts.notes.get(node, {})
+    if any(name.startswith("selected") for name in notes):
+        return True
+    if op_name(node) not in ("aten::index", "aten::index_select"):
+        return False
+    value = groups.coupling.values[bind(node)["self"]]
+    return any(literal_indices(node, len(axis)) is not None for axis in value.axes)
+
+
+def _unchanged(groups: Groups, node: fx.Node, sizes: Sizes) -> Iterator[Equation]:
+    """The axes of a call, as operand and result, keep their lengths."""
+    for known in (node, *node.all_input_nodes):
+        value = groups.coupling.values.get(known)
+        for axis in value.axes if isinstance(value, Value) else ():
+            if not _same(len(axis), sizes.of(axis)):
+                yield Equation(len(axis), sizes.of(axis), node, literal=True)
+
+
 def _arguments(
     groups: Groups, node: fx.Node, twin: fx.Node, uses: list[Use], sizes: Sizes
 ) -> Iterator[Equation]:
-    if twin.target is not node.target:
-        return  # a reshape_as became a reshape: the user's code holds no number there
+    if op_name(node) in ("aten::reshape_as", "aten::view_as"):
+        return  # a reshape in the cut program; the user's code holds no number there
     before, after = flat_arguments(node), flat_arguments(twin)
     if len(before) != len(after):
         return

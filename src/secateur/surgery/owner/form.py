@@ -12,10 +12,12 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from secateur.coupling import Groups, source_of
-from secateur.graph import Probe
+from secateur.graph import Graph, Probe
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.compare import relative_error
-from secateur.surgery.owner.rebuild import Obstacle, outputs_of, rebuild, solve_attributes
+from secateur.surgery.owner.config import from_config
+from secateur.surgery.owner.equations import More
+from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
 from secateur.surgery.sizes import Sizes
 from secateur.task import to_device
 
@@ -37,20 +39,44 @@ class Owner:
     reason: str
 
 
-def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModule, probe: Probe) -> Owner:
+def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = None) -> Values:
+    """What a plan asks of the user's class: new attributes, and factors that its weights must take.
+
+    Args:
+        groups: found on the model's program.
+        plan: what is kept.
+        probe: from :func:`secateur.graph.probe`.
+        more: how a configuration decides sizes, where the result must fit one.
+    """
+    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
+    return solve_attributes(groups, probe, sizes, more)
+
+
+def own_class(
+    model: nn.Module, groups: Groups, small: fx.GraphModule, values: Values, *, config: bool = False
+) -> Owner:
     """Writes a cut back into a copy of the user's class and runs it beside the graph form.
 
     Args:
         model: the user's module; it is not changed.
         groups: found on its program.
-        plan: what was kept.
         small: the cut program.
-        probe: from :func:`secateur.graph.probe`.
+        values: from :func:`values_for`.
+        config: whether the class must come out the same when it is built from its configuration.
     """
-    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    values = solve_attributes(groups, probe, sizes)
-    graph = groups.graph
-    result = rebuild(model, small, graph.aliases, values)
+    result = rebuild(model, groups.graph, small, values)
+    error, problem = _difference(result, small, groups.graph)
+    if not problem and config:
+        again = from_config(result)
+        _, problem = (
+            _difference(again, small, groups.graph) if again is not None else (0.0, "it does not build")
+        )
+        problem = problem and f"built from its configuration, {problem}"
+    return Owner(None if problem else result, error, _reason(values.obstacles, problem) if problem else "")
+
+
+def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph) -> tuple[float, str]:
+    """Runs a class beside the graph form: largest relative difference of an output, and what is wrong if anything."""
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
     for noisy, (args, kwargs) in itertools.product(
@@ -61,20 +87,19 @@ def own_class(model: nn.Module, groups: Groups, plan: Plan, small: fx.GraphModul
         named = state | {alias: state[name] for alias, name in graph.aliases.items() if name in state}
         expected = outputs_of(small, args, kwargs, state)
         try:
-            found = outputs_of(result, args, kwargs, _known(result, named))
+            found = outputs_of(module, args, kwargs, _known(module, named))
         except Exception as failure:
             words = (str(failure).strip().splitlines() or [type(failure).__name__])[0][:200]
-            return Owner(None, float("inf"), _reason(values.obstacles, f"it does not run: {words}"))
+            return float("inf"), f"it does not run: {words}"
         if len(found) != len(expected):
-            return Owner(None, float("inf"), _reason(values.obstacles, "it returns other outputs"))
-        if noisy and not all(bool(torch.isfinite(e).all()) for e in expected):
+            return float("inf"), "it returns other outputs"
+        if noisy and not all(bool(torch.isfinite(e).all()) for e in expected if e.is_floating_point()):
             continue
         error = max([error, *(relative_error(f, e) for f, e in zip(found, expected, strict=True))])
     lowest = min((e.dtype for e in expected if e.dtype in TOLERANCES), key=_bits, default=torch.float32)
-    if not error <= TOLERANCES[lowest]:
-        words = f"its outputs differ from the graph form's by {error:.2g}"
-        return Owner(None, error, _reason(values.obstacles, words))
-    return Owner(result, error, "")
+    return error, "" if error <= TOLERANCES[
+        lowest
+    ] else f"its outputs differ from the graph form's by {error:.2g}"
 
 
 def _noise(small: fx.GraphModule) -> dict[str, Tensor]:
@@ -85,7 +110,8 @@ def _noise(small: fx.GraphModule) -> dict[str, Tensor]:
         if parameter.is_floating_point():
             own = parameter.detach()
             spread = float(own.float().std()) if own.numel() > 1 else 0.0
-            noise = torch.randn(own.shape, generator=generator) * (0.5 * spread if spread > 1e-3 else 0.1)
+            fan = own.numel() // max(own.shape[0], 1) if own.dim() > 1 else 100
+            noise = torch.randn(own.shape, generator=generator) * max(0.5 * spread, max(fan, 1) ** -0.5)
             found[name] = own + noise.to(own.device, own.dtype)
     return found
 

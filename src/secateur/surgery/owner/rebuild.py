@@ -10,10 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from secateur.coupling import Groups
-from secateur.graph import Attribute, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
-from secateur.surgery.owner.equations import Equation, equations, lengths
+from secateur.graph import Attribute, Graph, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
+from secateur.planning import Fold
+from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
+from secateur.surgery.owner.scales import folds
 from secateur.surgery.owner.standard import describe
 from secateur.surgery.sizes import Sizes
 
@@ -35,17 +40,25 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Values:
-    """New values of integer attributes, and what could not be solved."""
+    """What a cut asks of the user's class.
 
-    attributes: Mapping[Attribute, int]
+    Args:
+        attributes: new values of numbers that modules hold.
+        folds: factors for weights, where the class will compute a constant otherwise.
+        obstacles: what could not be solved.
+    """
+
+    attributes: Mapping[Attribute, int | float]
+    folds: tuple[Fold, ...]
     obstacles: tuple[Obstacle, ...]
 
 
-def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
-    """Every attribute's value after a cut to these sizes."""
-    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | None = None) -> Values:
+    """Every attribute's value after a cut to these sizes; ``more``: how a configuration decides them."""
+    found = all_equations(groups, probe, sizes, more)
     known_lengths = lengths(groups, probe, sizes)
     values: dict[Attribute, int] = {}
+    floats: dict[Attribute, float] = {}
     obstacles: list[Obstacle] = []
     for equation in found:
         if isinstance(equation.left, Attribute):
@@ -56,8 +69,12 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
 
     def value_of(leaf: Attribute | Length) -> Any:
         if isinstance(leaf, Attribute):
+            if leaf in floats or leaf not in probe.attributes:
+                return floats.get(
+                    leaf
+                )  # a number that is not whole, and stays as it is unless it is known to change
             return Fraction(values.get(leaf, probe.attributes[leaf]))
-        return Fraction(known_lengths[leaf])
+        return Fraction(known_lengths[leaf]) if leaf in known_lengths else None
 
     for equation in found:
         if isinstance(equation.left, int):
@@ -65,25 +82,29 @@ def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes) -> Values:
                 words = f"the code says {equation.left}, the cut needs {equation.right}"
                 obstacles.append(Obstacle("-", words, equation.node))
         elif not isinstance(equation.left, Attribute):
-            problem = _compound(equation, values, probe, known_lengths, value_of)
+            problem = _compound(equation, values, probe, value_of)
             if problem:
                 obstacles.append(problem)
-    changed = {a: v for a, v in values.items() if v != probe.attributes[a]}
-    return Values(changed, tuple(obstacles))
+    changed: dict[Attribute, int | float] = {a: v for a, v in values.items() if v != probe.attributes[a]}
+    if more is not None:
+        floats.update(more.floats(values))
+        changed |= floats
+    return Values(changed, tuple(folds(probe, groups.coupling.values, value_of)), tuple(obstacles))
 
 
 def _compound(
     equation: Equation,
     values: dict[Attribute, int],
     probe: Probe,
-    known: Mapping[Length, Any],
     value_of: Any,
 ) -> Obstacle | None:
     """Checks an equation with arithmetic in it; solves it where one attribute in it is still open."""
     parts = list(leaves(equation.left))
-    if any(isinstance(leaf, Length) and leaf not in known for leaf in parts):
+    if any(value_of(leaf) is None for leaf in parts):
         return None
-    for attempt in (None, *[p for p in parts if isinstance(p, Attribute) and p not in values]):
+    is_choice = isinstance(equation.right, bool)
+    still_open = [p for p in parts if isinstance(p, Attribute) and p not in values and not is_choice]
+    for attempt in (None, *still_open):
         try:
             if attempt is not None:
                 now = evaluate(equation.left, value_of)
@@ -95,35 +116,72 @@ def _compound(
         if attempt is not None:
             del values[attempt]
     named = next((str(p) for p in parts if isinstance(p, Attribute)), "-")
+    if is_choice:
+        return Obstacle(named, "the code compares it and would go another way", None)
     return Obstacle(
         named, f"the code computes a size with it that the cut needs to be {equation.right}", equation.node
     )
 
 
-def rebuild(model: nn.Module, small: fx.GraphModule, aliases: Mapping[str, str], values: Values) -> nn.Module:
+def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Values) -> nn.Module:
     """A copy of ``model`` with the tensors of ``small`` and the new values of its attributes.
 
     Args:
         model: the user's module; it is not changed.
-        small: the cut program, whose tensors have the module's names.
-        aliases: other names of tied tensors, ``{name in the module: name in the program}``.
+        graph: its program.
+        small: the cut program, whose tensors have the program's names.
         values: from :func:`solve_attributes`.
     """
-    result = copy.deepcopy(model)
-    names = {str(n.target): str(n.target) for n in small.graph.nodes if n.op == "get_attr"} | dict(aliases)
-    tensors: dict[str, Any] = {}
-    for name, source in names.items():
-        found = fetch(small, source)
-        if isinstance(found, Tensor):
-            tensors[name] = found
-    copies = {id(t): _own(t) for t in tensors.values()}
+    names = {name: name for name in graph.state_names() if _has(small, name)}
+    names |= {alias: name for alias, name in graph.aliases.items() if name in names}
+    held = {n: fetch(small, source) for n, source in names.items()}
+    copies = {id(t): _own(t) for t in held.values()}
+    tensors = {name: copies[id(t)] for name, t in held.items()}
+    # Copying puts the small tensors where the program's own stood, wherever the module keeps them.
+    memo = {id(graph.tensor(source)): tensors[name] for name, source in names.items()}
+    result = copy.deepcopy(model, {**_detached(model), **memo})
+    for name in graph.folded:
+        plain_weight(result, name)
     for name, tensor in tensors.items():
-        _put(result, name, copies[id(tensor)])
+        _put(result, name, tensor)
     for attribute, value in values.attributes.items():
-        _assign(result.get_submodule(attribute.module), attribute.keys, value)
+        assign(result.get_submodule(attribute.module), attribute.keys, value)
     for module in result.modules():
         _tell(module)
     return result
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    """Whether ``module`` has something at a dotted path."""
+    try:
+        fetch(module, name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _detached(model: nn.Module) -> dict[int, Tensor]:
+    """Copies of tensors that were computed, such as a normalised weight, and refuse to be copied as they are."""
+    return {
+        id(t): t.detach().clone()
+        for module in model.modules()
+        for t in module.__dict__.values()
+        if isinstance(t, Tensor) and not t.is_leaf
+    }
+
+
+def plain_weight(model: nn.Module, name: str) -> None:
+    """Takes off the parametrisation or the hook that computes a weight which was folded into one tensor."""
+    path, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(path)
+    if parametrize.is_parametrized(owner, leaf):
+        parametrize.remove_parametrizations(owner, leaf, leave_parametrized=True)
+        return
+    for hook in list(owner._forward_pre_hooks.values()):
+        if getattr(hook, "name", None) == leaf and isinstance(hook, WeightNorm):
+            remove_weight_norm(owner, leaf)
+        elif getattr(hook, "name", None) == leaf and isinstance(hook, SpectralNorm):
+            remove_spectral_norm(owner, leaf)
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -146,13 +204,13 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
         object.__setattr__(owner, leaf, tensor)
 
 
-def _assign(holder: Any, keys: Sequence[str | int], value: int) -> None:
+def assign(holder: Any, keys: Sequence[str | int], value: float) -> None:
     """Sets the number that ``keys`` lead to; tuples on the way are made anew."""
     held = holder.__dict__
     held[keys[0]] = _replaced(held[keys[0]], keys[1:], value)
 
 
-def _replaced(current: Any, keys: Sequence[str | int], value: int) -> Any:
+def _replaced(current: Any, keys: Sequence[str | int], value: float) -> Any:
     if not keys:
         return value
     if isinstance(current, tuple):
@@ -162,7 +220,7 @@ def _replaced(current: Any, keys: Sequence[str | int], value: int) -> Any:
     if isinstance(current, (list, dict)):
         current[keys[0]] = _replaced(current[keys[0]], keys[1:], value)  # type: ignore[index]
     elif is_record(current):
-        _assign(current, keys, value)
+        assign(current, keys, value)
     return current
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
@@ -18,16 +18,22 @@ from typing import Any
 from secateur.coupling import Groups
 from secateur.graph import Attribute, Compound, Length, Probe, evaluate, leaves
 from secateur.planning import Ties
-from secateur.surgery.owner.equations import Equation, equations, lengths
+from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
 from secateur.surgery.owner.symbolic import Poly, SymbolicSizes
 
 _TRIALS = 4
 
 
-def find_ties(groups: Groups, probe: Probe) -> Ties:
-    """The ties under which every cut of these groups can be written back into the user's class."""
+def find_ties(groups: Groups, probe: Probe, more: More | None = None) -> Ties:
+    """The ties under which every cut of these groups can be written back into the user's class.
+
+    Args:
+        groups: found on the model's program.
+        probe: from :func:`secateur.graph.probe`.
+        more: how a configuration decides sizes, where the result must fit one.
+    """
     sizes = SymbolicSizes(groups)
-    found = equations(groups, probe, sizes)
+    found = all_equations(groups, probe, sizes, more)
     return _Search(groups, probe, found, lengths(groups, probe, sizes)).run()
 
 
@@ -39,6 +45,27 @@ class _Point:
     attributes: Mapping[Attribute, Fraction]
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What might be done with the classes of an equation: kept whole, tied together, or left alone."""
+
+    whole: frozenset[int]
+    tied: tuple[int, ...]
+    alone: tuple[int, ...]
+
+
+def _choices(classes: Sequence[int]) -> Iterator[_Choice]:
+    """The least constraining first; with many classes, only those that tie all but one of them."""
+    few = len(classes) <= 5
+    for whole in itertools.chain.from_iterable(
+        itertools.combinations(classes, n) for n in range(len(classes) if few else 2)
+    ):
+        rest = [c for c in classes if c not in whole]
+        for size in range(min(2, len(rest)) if few else len(rest), len(rest) + 1):
+            for tied in itertools.combinations(rest, size):
+                yield _Choice(frozenset(whole), tied, tuple(c for c in rest if c not in tied))
+
+
 class _Search:
     def __init__(
         self, groups: Groups, probe: Probe, found: Sequence[Equation], sizes: Mapping[Length, Any]
@@ -48,7 +75,7 @@ class _Search:
         self.probe, self.sizes = probe, sizes
         self.parent = list(range(len(self.units)))
         self.frozen: set[int] = set()
-        self.equations = [e for e in found if not isinstance(e.right, float)]
+        self.equations = found
         self.pure: dict[Attribute, list[Equation]] = {}
         for equation in self.equations:
             if isinstance(equation.left, Attribute):
@@ -108,7 +135,7 @@ class _Search:
 
         def value_of(leaf: Attribute | Length) -> Any:
             if isinstance(leaf, Attribute):
-                return point.attributes[leaf]
+                return point.attributes.get(leaf)
             size = self.sizes.get(leaf)
             return None if size is None else self._number(size, point.shares)
 
@@ -122,38 +149,38 @@ class _Search:
     # -- tying ---------------------------------------------------------------------------------------
 
     def _refine(self, equation: Equation) -> bool:
-        """Ties the groups of an equation that fails, and keeps as few of them whole as it takes to make it hold."""
+        """Makes an equation that fails hold: keeps as few groups whole and ties as few together as it takes."""
         involved = {g for p in self._polys(equation) for g in p.groups} - self.frozen
         if not involved:
             return False  # no choice of widths mends it: what it is shows when the class is run
         classes = sorted({self._root(g) for g in involved}, key=lambda g: (self.units[g], g))
-        whole = next(
-            (set(c) for c in self._choices(classes) if self._mended(equation, set(classes) - set(c))), None
+        choice = (
+            None
+            if equation.literal
+            else next((c for c in _choices(classes) if self._mended(equation, c)), None)
         )
-        if equation.literal or whole is None:
-            whole = set(classes)
+        whole, tied = (set(classes), ()) if choice is None else (choice.whole, choice.tied)
         self.frozen |= {i for i in range(len(self.units)) if self._root(i) in whole}
-        rest = [c for c in classes if c not in whole]
-        for c in rest[1:]:
-            self.parent[c] = rest[0]
+        for c in tied[1:]:
+            self.parent[c] = tied[0]
         return True
 
-    @staticmethod
-    def _choices(classes: list[int]) -> Iterable[tuple[int, ...]]:
-        """What might be kept whole, least first; all pairs only where they are few."""
-        sizes = range(len(classes)) if len(classes) <= 6 else range(2)
-        return (c for size in sizes for c in itertools.combinations(classes, size))
-
-    def _mended(self, equation: Equation, scaled: set[int]) -> bool:
-        """Whether the equation holds when these classes keep one common share and all others everything."""
-        inside = [i for i in range(len(self.units)) if i not in self.frozen and self._root(i) in scaled]
-        levels = gcd(*(self.units[i] for i in inside))
-        if levels == 1:
-            return False
-        for level in {1, levels // 2, levels - 1}:
+    def _mended(self, equation: Equation, choice: _Choice) -> bool:
+        """Whether the equation holds whatever share the tied classes keep together and the others each alone."""
+        inside: dict[int, list[int]] = {}
+        for i in range(len(self.units)):
+            root = self._root(i)
+            if i not in self.frozen and root in (*choice.tied, *choice.alone):
+                inside.setdefault(choice.tied[0] if root in choice.tied else root, []).append(i)
+        for attempt in range(3):
             shares = [Fraction(1)] * len(self.units)
-            for i in inside:
-                shares[i] = Fraction(level, levels)
+            for members in inside.values():
+                levels = gcd(*(self.units[i] for i in members))
+                if levels == 1:
+                    return False
+                level = (1, levels - 1, self.random.randint(1, levels))[attempt]
+                for i in members:
+                    shares[i] = Fraction(level, levels)
             if not self._holds(equation, self._at(shares)):
                 return False
         return True
@@ -165,7 +192,7 @@ class _Search:
                 if isinstance(leaf, Length):
                     sides.append(self.sizes.get(leaf))
                 else:
-                    sides += [e.right for e in self.pure.get(leaf, ())]
+                    sides += [e.right for e in self.pure.get(leaf, ())[:1]]
         return (s for s in sides if isinstance(s, Poly))
 
     def _root(self, i: int) -> int:
