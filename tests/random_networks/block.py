@@ -159,10 +159,11 @@ class Code(Block):
     def __init__(self, text: str, **parts: nn.Module | nn.Parameter) -> None:
         super().__init__(**parts)
         self.text = text
+        self.compiled = compile(text, text, "eval")
 
     def forward(self, *inputs: Tensor) -> Any:
         known = {"m": self, "F": F, "torch": torch, "operator": operator, "math": math}
-        return eval(compile(self.text, self.text, "eval"), known | dict(zip(NAMES, inputs, strict=False)))
+        return eval(self.compiled, known | dict(zip(NAMES, inputs, strict=False)))
 
     def extra_repr(self) -> str:
         return self.text

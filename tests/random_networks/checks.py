@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.random_networks.choosing import budgets, costs, permuting
 from tests.random_networks.cutting import equals_masked, identity, two_steps
+from tests.random_networks.mutants import mutants
 from tests.random_networks.network import Grown
 from tests.random_networks.subject import Broken, Subject, subject
 
@@ -18,6 +19,7 @@ PROPERTIES: dict[str, Callable[[Subject, np.random.Generator], None]] = {
     "permuting": permuting,
     "budgets": budgets,
     "costs": costs,
+    "mutants": mutants,
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
@@ -16,7 +17,12 @@ from torch.utils import _pytree as pytree
 from secateur.coupling import Groups
 from secateur.errors import NotVerified
 from secateur.graph import bind, op_name
-from secateur.surgery import REWRITES, Emitted, verify
+from secateur.planning import dead_atoms
+from secateur.surgery import REWRITES, Emitted, Sizes, emit, verify
+from tests.random_networks.subject import Broken, Subject, apart, random_plan, run
+
+MOST = 8
+"""Mutants of one network, at most."""
 
 
 def rewritten(emitted: Emitted) -> Iterator[tuple[fx.Node, fx.Node]]:
@@ -86,3 +92,24 @@ def is_refused(groups: Groups, emitted: Emitted) -> bool:
     except NotVerified:
         return True
     return False
+
+
+def mutants(s: Subject, rng: np.random.Generator) -> None:
+    """Numbers made wrong in a random cut: each is refused, or computes the same."""
+    alive = s.groups.coupling.alive(dead_atoms(s.groups, random_plan(s.groups, rng)))
+    emitted = emit(s.groups, Sizes(s.groups.coupling, alive))
+    found = [(new, *m) for old, new in rewritten(emitted) for m in mistakes(old, new)]
+    inputs = s.network.examples(seed=3)
+    expected = run(emitted.module, inputs)
+    for i in rng.permutation(len(found))[:MOST].tolist():
+        node, words, wrong = found[i]
+        with mistaken(node, wrong):
+            if is_refused(s.groups, emitted):
+                continue
+            emitted.module.recompile()
+            error = apart(run(emitted.module, inputs), expected)
+        emitted.module.recompile()
+        if error > 1e-9:
+            raise Broken(
+                "mutants", f"{node.name}, {words}: not refused, though outputs differ by {error:.2g}"
+            )

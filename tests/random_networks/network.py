@@ -61,9 +61,9 @@ class Network(nn.Module):
         self.fixed = fixed
 
     def forward(self, a: Tensor, b: Tensor | None = None, c: Tensor | None = None) -> Any:
-        if self.fixed and a.shape[0] != 2:
-            raise ValueError("the batch is two")
         values: list[Any] = [t for t in (a, b, c) if t is not None]
+        if self.fixed and any(t.shape[0] != 2 for t in values):
+            raise ValueError("the batch is two")
         for made in self.made:
             result = made.block(*(values[i] for i in made.inputs))
             values += result if isinstance(result, (tuple, list)) else [result]
@@ -120,6 +120,11 @@ def grow(c: Choices, seed: int = 0) -> Grown:
     while len(inputs) < 3 and c.chance(6):
         inputs.append(c.pick(INPUTS))
     values, made = list(inputs), list[Made]()
+    for at in range(len(inputs)):  # widths of the inputs are fixed: most often a first layer makes others
+        first = _stem(c, Scope(values, at, made))
+        if first is not None:
+            made.append(first)
+            values += first.outputs
     while len(made) < MOST and c.number(0, 19):
         scope = Scope(values, _next(c, values, made), made)
         step = _step(c, scope)
@@ -151,6 +156,14 @@ def from_seed(seed: int) -> Grown:
 def from_numbers(numbers: Sequence[int], seed: int = 0) -> Grown:
     """The network of a list of numbers."""
     return grow(replayed(numbers), seed)
+
+
+def _stem(c: Choices, scope: Scope) -> Made | None:
+    """A first layer on an input, or none."""
+    if c.chance(6):
+        return None
+    kind = {"map": maps.convolution, "rows": rows.linear, "ids": rows.embed}[scope.x.layout]
+    return kind(c, scope)
 
 
 def _next(c: Choices, values: Sequence[Spec], made: Sequence[Made]) -> int:

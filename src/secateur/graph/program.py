@@ -163,10 +163,14 @@ def _target(op: str, name: str) -> Any:
     operator_name, _, overload = rest.rpartition(".")
     if not rest or space in _FORBIDDEN or f"{space}::{operator_name}" in _FORBIDDEN_OPERATORS:
         raise CorruptFile(f"the program names the operator '{name}', which programs may not call")
-    found = getattr(getattr(getattr(torch.ops, space), operator_name), overload or "default")
+    try:
+        found = getattr(getattr(getattr(torch.ops, space), operator_name), overload or "default")
+    except AttributeError:
+        found = None
     if not isinstance(found, torch._ops.OpOverload):
         raise CorruptFile(
-            f"'{name}' is no operator of torch's registry; import the package that registers it"
+            f"the program calls '{space}::{operator_name}', which torch does not know: import the package that "
+            "registers it, then load again"
         )
     return found
 

@@ -292,7 +292,15 @@ class _Lockstep:
         args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
         for name, value in self._sizes_of(node, args, kwargs).items():
             args, kwargs = changed(node, name, args, kwargs, functools.partial(instead, value))
-        value = self._call(node, args, kwargs)
+        try:
+            value = self._call(node, args, kwargs)
+        except Exception as error:
+            words = (str(error).splitlines() or [type(error).__name__])[0]
+            raise NotVerified(
+                f"{node.name} ({node.target}) cannot be evaluated on the kept positions: {words}; if it is an operator "
+                "of your own, its arguments that hold sizes belong into Operator(sizes=...)",
+                node.name,
+            ) from error
         if has_nan(value) and not has_nan((args, kwargs)):
             raise NotVerified(
                 f"{node.name} ({node.target}, {source_of(node)}) gives NaN on the kept positions alone, as the "
