@@ -8,5 +8,6 @@ from secateur.planning.rounding import Rounding
 
 __all__ = [
     "QUALITY", "RELATIVE", "Allocator", "Amount", "Blocks", "Budget", "Care", "Choice", "Global", "Orders",
-    "Plan", "Problem", "Rounding", "Uniform", "allocate", "choice_of", "dead_atoms", "parse_amount", "plan_of", "source",
+    "Plan", "Problem", "Rounding", "Uniform", "allocate", "choice_of", "dead_atoms", "parse_amount", "plan_of",
+    "source",
 ]  # fmt: skip

@@ -31,11 +31,11 @@ VERSION = 1
 class Plan:
     """What to keep of a model.
 
-    Where heads and their dimensions are merged on one axis, as in the output of a query's projection, ``kept`` says
-    all: each head keeps the indices of its own that are named, as many as every other head, in their order. The inputs of
-    a grouped convolution have no such axis: ``weight [groups * out, inputs of a group]`` holds one set of columns
-    for each block of rows. There, ``permuted`` names the columns of each block, and ``kept`` counts positions after
-    the permutation that puts these first. :meth:`take` applies both to a tensor.
+    Where heads and their dimensions are merged on one axis, as in the output of a query's projection, ``kept``
+    says all: each head keeps those indices of its own that are named, as many as every other head, in their order.
+    The inputs of a grouped convolution have no such axis: ``weight [groups * out, inputs of a group]`` holds
+    one set of columns for each block of rows. There, ``permuted`` names the columns that each block keeps, and
+    ``kept`` counts positions after the permutation that puts these first. :meth:`take` applies both to a tensor.
 
     Args:
         fingerprint: of the model the indices refer to.

@@ -137,7 +137,7 @@ def _written(node: fx.Node, name: str, wanted: Tensor, operand: fx.Node) -> Tens
     size = shape(operand)
     if name in ("layer_norm", "rms_norm"):
         return wanted.reshape(-1, *size).any(dim=0)
-    left, right, bias = _PRODUCTS.get(name, ("", "weight", "bias"))
+    left, right, _ = _PRODUCTS.get(name, ("", "weight", "bias"))
     if operand in operands(node, left):
         rows = wanted.any(dim=-1, keepdim=True)
         return _summed(rows.expand(*rows.shape[:-1], size[-1]), size)
@@ -248,10 +248,10 @@ def _constant(node: fx.Node) -> Tensor:
         NotCarried: they follow from the inputs.
     """
     if node.op == "get_attr" and node.graph.owning_module is not None:
-        return fetch(node.graph.owning_module, str(node.target)).cpu()  # type: ignore[no-any-return]
+        return fetch(node.graph.owning_module, str(node.target)).cpu()
     if node.op != "call_function" or not node.all_input_nodes or not callable(node.target):
         raise NotCarried
-    return node.target(*fx.map_arg(node.args, _constant), **fx.map_arg(node.kwargs, _constant))  # type: ignore[no-any-return]
+    return node.target(*fx.map_arg(node.args, _constant), **fx.map_arg(node.kwargs, _constant))
 
 
 def run(node: fx.Node, given: Fields) -> Any:

@@ -25,7 +25,6 @@ from secateur.graph import fetch, op_name
 from secateur.planning import Orders
 from secateur.surgery.arrange import arrange
 from secateur.surgery.emit import Emitted
-from secateur.surgery.fields import Fields
 from secateur.surgery.rescale import Folds, Rescale, Scaled, fold
 from secateur.surgery.rewrites import DEFAULT_SCALE
 from secateur.surgery.sizes import Sizes
@@ -210,7 +209,7 @@ class _Rewriting:
         """A value of the original program as the prepared one must have it."""
         return self._expected(value, self.groups.coupling.values.get(node), self.folds.fields.get(node))
 
-    def _expected(self, value: Any, axes: Any, fields: Fields | Any) -> Any:
+    def _expected(self, value: Any, axes: Any, fields: Any) -> Any:
         if isinstance(value, (tuple, list)):
             parts = fields if fields is not None else [None] * len(value)
             known = axes if isinstance(axes, list) else [None] * len(value)

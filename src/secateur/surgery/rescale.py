@@ -139,7 +139,9 @@ class _Request:
         self.reason = self.reason or reason
         self.operand, self.writers = next(self.options, ("", None))
         if self.writers is None and not self.reason:
-            self.reason = f"no weight writes its {' or '.join(self.wanted.operands)} by operators that keep a factor"
+            self.reason = (
+                f"no weight writes its {' or '.join(self.wanted.operands)} by operators that keep a factor"
+            )
 
 
 def _writers(module: fx.GraphModule, wanted: Rescale) -> Iterator[tuple[str, _Writers]]:
@@ -241,7 +243,9 @@ class _Spread:
             if held is not None:
                 both = (held.factors != 1.0) & rows
                 if held.axis != axis or not torch.equal(held.factors[both], factors[both]):
-                    self._blame(self._askers[id(tensor)] | {node}, f"'{name}' is shared with a call of another scale")
+                    self._blame(
+                        self._askers[id(tensor)] | {node}, f"'{name}' is shared with a call of another scale"
+                    )
                     continue
                 factors = torch.where(rows, factors, held.factors)
             self._by_tensor[id(tensor)] = Scaled(axis, factors)
