@@ -83,6 +83,7 @@ class ContextTable(Mapping[str, Contexts]):
     def __init__(self, groups: Groups) -> None:
         self._index = _Index(groups)
         self._found = {c.group.name: c for c in _find(groups, self._index)}
+        self._names = {self._index.number[name]: name for name in self._found}
 
     def __getitem__(self, name: str) -> Contexts:
         return self._found[name]
@@ -93,10 +94,14 @@ class ContextTable(Mapping[str, Contexts]):
     def __len__(self) -> int:
         return len(self._found)
 
-    def placements(self, name: str, axes: Axes) -> tuple[Placement, ...]:
-        """Where a free group stands in a value with these axes; empty where it does not."""
-        found = self._found[name]
-        return self._index.placements(found.group, found.within, axes) or ()
+    def placements(self, axes: Axes) -> dict[str, tuple[Placement, ...]]:
+        """The free groups that stand in a value with these axes, by name, and where."""
+        out = {}
+        present = frozenset[int]().union(*(self._index.summary(a).present for a in axes))
+        for name in (self._names[g] for g in sorted(present & self._names.keys())):
+            found = self._found[name]
+            out[name] = self._index.placements(found.group, found.within, axes) or ()
+        return out
 
 
 @dataclass(frozen=True)
