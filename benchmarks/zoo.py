@@ -13,12 +13,8 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 import sys
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,8 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
-import psutil  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
+from processes import installed, read_store, run_apart  # noqa: E402
 from zoo_models import MODELS  # noqa: E402
 from zoo_page import Record, good, table  # noqa: E402
 
@@ -55,7 +51,7 @@ def main() -> int:
     asked = arguments()
     tools = ["secateur"]
     if asked.peer:
-        if _version("torch-pruning") is None:
+        if installed("torch-pruning") is None:
             print("Torch-Pruning is not installed (pip install torch-pruning==1.6.1): left out")
         else:
             tools.append("torch-pruning")
@@ -68,7 +64,7 @@ def main() -> int:
         return 2
     asked.results.mkdir(parents=True, exist_ok=True)
     file = asked.results / "zoo.json"
-    store = {"records": {}} if asked.anew and not asked.only else _read(file)
+    store = {"records": {}} if asked.anew and not asked.only else read_store(file)
     threads = max(1, (os.cpu_count() or 1) // asked.jobs)
     store["conditions"] = conditions(asked, threads)
     records: dict[str, Record] = store["records"]
@@ -97,61 +93,10 @@ def main() -> int:
 
 def one(tool: str, model: str, limit: float, memory: float, threads: int) -> Record:
     """One model in a process of its own, watched."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "record.json"
-        own = {"ZOO_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-        environment = {**os.environ, **own}
-        started = time.perf_counter()
-        with open(Path(folder) / "log", "w+") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(ROOT / "benchmarks" / "zoo_worker.py"), tool, model, str(target)],
-                stdout=log, stderr=log, env=environment,
-            )  # fmt: skip
-            most, problem = watch(process, started + limit, memory)
-            log.seek(0)
-            words = [w for w in log.read().splitlines() if w.strip()]
-        took = time.perf_counter() - started
-        if target.exists() and problem is None:
-            record: Record = json.loads(target.read_text())
-        else:
-            problem = (
-                problem
-                or f"the process ended with {process.returncode}: {(words or ['no message'])[-1][:200]}"
-            )
-            record = {"tool": tool, "model": model, "ran": False, "problem": problem, "seconds": None}
-        record.setdefault("peak_bytes", most)
-        return {
-            **record,
-            "process_seconds": took,
-            "process_bytes": most,
-            "version": _version(tool),
-            "threads": threads,
-        }
-
-
-def watch(process: subprocess.Popen[str], deadline: float, memory: float) -> tuple[int, str | None]:
-    """Waits for a process; kills it when it takes too long or holds too much resident memory.
-
-    An address-space limit would not do: torch reserves far more than it uses.
-    """
-    most, seen = 0, psutil.Process(process.pid)
-    while process.poll() is None:
-        try:
-            family = [seen, *seen.children(recursive=True)]
-            most = max(most, sum(p.memory_info().rss for p in family))
-        except psutil.Error:
-            pass
-        problem = None
-        if time.perf_counter() > deadline:
-            problem = "took longer than the limit"
-        elif most > memory:
-            problem = f"held more than {memory / 1e9:g} GB"
-        if problem:
-            process.kill()
-            process.wait()
-            return most, problem
-        time.sleep(0.05)
-    return most, None
+    own = {"ZOO_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    record = run_apart(ROOT / "benchmarks" / "zoo_worker.py", [tool, model], limit, memory, own)
+    unsaid = {"tool": tool, "model": model, "seconds": None, "peak_bytes": record["process_bytes"]}
+    return {**unsaid, **record, "version": installed(tool), "threads": threads}
 
 
 def line(record: Record) -> str:
@@ -172,7 +117,7 @@ def conditions(asked: argparse.Namespace, threads: int) -> dict[str, Any]:
     packages = ("torch", "torchvision", "timm", "torch-pruning")
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {"secateur": _version("secateur"), **{p: _version(p) for p in packages}},
+        "versions": {"secateur": installed("secateur"), **{p: installed(p) for p in packages}},
         "python": platform.python_version(),
         "processor": platform.machine(),
         "cores": os.cpu_count(),
@@ -200,26 +145,7 @@ def header(c: dict[str, Any]) -> str:
 
 
 def _done(record: Record | None, tool: str) -> bool:
-    return record is not None and record["version"] == _version(tool) and record["ran"]
-
-
-def _version(package: str) -> str | None:
-    if package == "secateur":
-        import secateur
-
-        return secateur.__version__
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text())
-        return found if isinstance(found.get("records"), dict) else {"records": {}}
-    except (OSError, ValueError):
-        return {"records": {}}
+    return record is not None and record["version"] == installed(tool) and record["ran"]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,17 +69,39 @@ def randomise(model: nn.Module) -> None:
                 tensor.normal_(0.0, 0.1)
             elif vector:
                 tensor.uniform_(0.8, 1.25)
+            elif bool((tensor == tensor.flatten()[0]).all()):
+                tensor.normal_(0.0, 0.05)  # position tables and classifiers that start at zero
             elif _QUERIES_AND_KEYS.search(name):
                 tensor.mul_(3.0)
 
 
-def define_torchvision_operators() -> list[torch.library.Library]:
-    """What torchvision's Python half expects, where its compiled half does not load; keep what is returned."""
-    try:
-        import torchvision  # noqa: F401
-    except Exception:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return [library]
-    return []
+def settle_statistics(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Gives every batch norm the statistics that its inputs have, each a little off, in one forward pass.
+
+    With statistics that have nothing to do with the activations a deep network grows or dies exponentially, its
+    attention takes one position outright, and a wrong cut hides behind that or behind the rounding. A cut moves the
+    means, so their square counts as variance, and no channel has much less of it than the others.
+    """
+
+    def settle(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        x = given[0].float()
+        if layer.running_var is None or not x.numel():
+            return
+        variance, mean = torch.var_mean(x, [i for i in range(x.dim()) if i != 1], correction=0)
+        variance = variance + mean.square()
+        variance = variance.clamp_min(0.5 * float(x.square().mean()) + 1e-6)
+        variance = variance * torch.empty_like(variance).uniform_(0.8, 1.25)
+        for statistic, value in (
+            (layer.running_var, variance),
+            (layer.running_mean, mean + 0.1 * variance.sqrt() * torch.randn_like(mean)),
+        ):
+            assert isinstance(statistic, Tensor)
+            statistic.copy_(value)
+
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    hooks = [m.register_forward_pre_hook(settle) for m in norms]
+    with torch.no_grad():
+        if norms:
+            model(*args, **kwargs)
+    for hook in hooks:
+        hook.remove()

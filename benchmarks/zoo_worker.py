@@ -5,12 +5,9 @@ python benchmarks/zoo_worker.py secateur timm:resnet18 record.json
 
 from __future__ import annotations
 
-import json
 import os
-import resource
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
+from measured import heaviest, peak, size, touched, write_record  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
-from zoo_models import build, define_torchvision_operators  # noqa: E402
+from torchvision_operators import define  # noqa: E402
+from zoo_models import build  # noqa: E402
 
 KEPT = 0.5
 
@@ -39,7 +38,8 @@ def secateur_pruned(model: nn.Module, x: Tensor, record: dict[str, Any]) -> nn.M
     record["error"] = result.verification.max_relative_error
     record["kind"] = result.verification.kind
     record["unknown"] = dict(result.groups.unknown)
-    record["locks"] = locks(result)
+    heavy = heaviest(result.locked, touched(result.groups))
+    record["locks"] = [f"{words} ({count:,})" for words, count in heavy]
     started = time.perf_counter()
     check = cut_groups(result.groups, result.plan, dtype=torch.float64).verification
     record["error_double"] = check.max_relative_error
@@ -55,15 +55,6 @@ def sc_error(found: Tensor, reference: Tensor) -> float:
     from secateur.surgery import relative_error
 
     return relative_error(found, reference)
-
-
-def locks(result: Any) -> list[str]:
-    """The reasons that lock most parameters, with how many each."""
-    weight: Counter[str] = Counter()
-    for lock in result.locked:
-        tensor = result.groups.graph.tensor(lock.param)
-        weight[f"{lock.operator}: {lock.reason}"] += tensor.numel() * lock.positions // lock.size
-    return [f"{words} ({count:,})" for words, count in weight.most_common(3)]
 
 
 def torch_pruned(model: nn.Module, x: Tensor, record: dict[str, Any]) -> nn.Module:
@@ -92,23 +83,12 @@ def torch_pruned(model: nn.Module, x: Tensor, record: dict[str, Any]) -> nn.Modu
 TOOLS = {"secateur": secateur_pruned, "torch-pruning": torch_pruned}
 
 
-def size(model: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def peak() -> int:
-    """The process's largest resident memory so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def main() -> int:
     """Builds the model, prunes it, runs the result, and writes what came of it."""
     tool, name, target = sys.argv[1:4]
     torch.set_num_threads(int(os.environ.get("ZOO_THREADS", "1")))
-    kept_alive = define_torchvision_operators()
+    define()
     model, x = build(name)
-    del kept_alive[1:]
     record: dict[str, Any] = {
         "tool": tool,
         "model": name,
@@ -138,10 +118,8 @@ def main() -> int:
 
 
 def finish(record: dict[str, Any], target: str) -> int:
-    """Writes the record, whole or not at all."""
-    partial = Path(f"{target}.part")
-    partial.write_text(json.dumps(record, allow_nan=True))
-    os.replace(partial, target)
+    """Writes the record."""
+    write_record(record, target)
     return 0
 
 

@@ -7,7 +7,7 @@ the pipeline, with its report and its benches, comes when ``compress`` or ``Run`
 from typing import TYPE_CHECKING, Any
 
 from secateur.cost import Macs, Params
-from secateur.coupling import Group, Groups, Lock, find_groups
+from secateur.coupling import Group, Groups, Lock, Operator, find_groups
 from secateur.errors import (
     CorruptFile,
     DataError,
@@ -29,6 +29,7 @@ from secateur.errors import (
 )
 from secateur.graph import Graph, trace
 from secateur.planning import Budget, Global, Plan, Rounding, Uniform, allocate
+from secateur.recovery import carry_optimizer
 from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
 from secateur.surgery import Pruned, Verification, cut, load, prune, save
 from secateur.task import Task, classification
@@ -56,6 +57,7 @@ __all__ = [
     "NotExportable",
     "NotFinite",
     "NotVerified",
+    "Operator",
     "Params",
     "ParityError",
     "Plan",
@@ -77,6 +79,7 @@ __all__ = [
     "UnsafeFile",
     "Verification",
     "allocate",
+    "carry_optimizer",
     "classification",
     "compress",
     "cut",

@@ -13,6 +13,7 @@ SecateurError                 anything Secateur raises on purpose
 │   ├── UnsafeFile            a file that would have to be unpickled
 │   ├── CorruptFile           a truncated or altered weight or program file
 │   ├── RunFolderError        an output folder that cannot be used
+│   ├── FormError             the result cannot be had in the user's own class
 │   └── MissingExtra          an optional dependency is not installed
 ├── Infeasible                no plan can meet the budget                       (exit 4)
 ├── NotVerified               a cut differs from the masked original            (exit 1)
@@ -79,6 +80,14 @@ class CorruptFile(RequestError):
 
 class RunFolderError(RequestError):
     """An output folder that is read-only, full, or belongs to another recipe."""
+
+
+class FormError(RequestError):
+    """The result cannot be had in the user's own class; ``pruned`` holds it in graph form."""
+
+    def __init__(self, message: str, pruned: object = None) -> None:
+        super().__init__(message)
+        self.pruned = pruned
 
 
 class MissingExtra(RequestError):

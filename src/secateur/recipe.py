@@ -77,6 +77,7 @@ class Recipe:
     Args:
         model, model_args, weights, pretrained, input: the model, by name, and its example input's shape.
         data, data_options: the data, by name.
+        free_outputs: outputs of the model that may get narrower: true for all, or ``{name: [axes]}``.
         task: ``classification`` or ``package.module:callable``.
         budget: what the result may cost.
         minimise: with a quality budget alone, what is made as small as that allows.
@@ -96,6 +97,7 @@ class Recipe:
     input: tuple[int, ...] | None = None
     data: str | None = None
     data_options: dict[str, Any] = field(default_factory=dict)
+    free_outputs: bool | dict[str, Any] = False
     task: str = "classification"
     budget: Budget = field(default_factory=Budget)
     minimise: str | None = None

@@ -87,7 +87,7 @@ def test_analyze(project, secateur):
     assert "not part of this version" not in done.stdout
     record = json.loads((project / "analysis.json").read_text())
     assert set(record) == {
-        *("params", "macs", "prunable_share", "groups", "locked", "suitability", "sensitivity")
+        *("params", "macs", "prunable_share", "weights", "groups", "locked", "suitability", "sensitivity")
     }
     # conv1 16·9+16, norm 2·16, conv2 16·16·9+16, inner 16·24+24, head 24·4+4
     assert record["params"] == 160 + 32 + 2320 + 408 + 100
@@ -96,13 +96,45 @@ def test_analyze(project, secateur):
     assert (residual["name"], residual["units"]) == ("conv1.weight:0", 16)
     assert residual["params"] == 160 + 32 + 2320 + 16 * 24
     assert (inner["name"], inner["units"], inner["params"]) == ("inner.weight:0", 24, 16 * 24 + 24 + 24 * 4)
-    assert {"param": "head.weight", "axis": 1, "multiplicity": 1} in inner["axes"]
+    assert {"param": "head.weight", "axis": 1, "multiplicity": 1, "reads": True} in inner["axes"]
     assert {k: v for k, v in record["locked"][0].items() if k in ("param", "axis", "size", "params")} == {
         "param": "head.weight",
         "axis": 0,
         "size": 4,
         "params": 96,
     }
+    assert [w["param"] for w in record["weights"]] == [
+        f"{name}.weight" for name in ("conv1", "conv2", "inner", "head")
+    ]
+
+
+def test_analyze_tells_causes_most_parameters_first(project, secateur):
+    done = secateur("analyze", *LOOK)
+    printed = done.stdout[done.stdout.index("Locked, most parameters first") :].splitlines()
+    # The head's 4 rows of 24 and its 4 biases: 100 of 3020 parameters.
+    assert printed[1].split() == "3.3 % output: it is an output of the model: axis 1 of 'output'".split()
+    assert "100 parameters in 2 axes: head.weight:0 (4 of 4), head.bias:0 (4 of 4)" in printed[2]
+    assert printed[3].split()[0] == "code" and "tiny_project.py:" in printed[3] and "self.head(" in printed[3]
+    assert printed[4].split()[:2] == ["to", "free"] and "--free-outputs output:1" in printed[4]
+
+
+def test_analyze_draws(project, secateur):
+    done = secateur("analyze", *LOOK, "--picture", "groups.svg")
+    assert done.exit_code == 0, done.stderr
+    assert "written: groups.svg" in done.stdout
+    drawn = (project / "groups.svg").read_text()
+    assert drawn.startswith("<svg") and MODEL in drawn
+    assert not list(project.glob("*.part*"))
+
+
+def test_outputs_can_be_set_free(project, secateur):
+    done = secateur("analyze", *LOOK, "--free-outputs", "output:1", "--json", "free.json")
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((project / "free.json").read_text())
+    assert [(g["name"], g["units"]) for g in record["groups"]][-1] == ("head.weight:0", 4)
+    assert not [lock for lock in record["locked"] if lock["operator"] == "output"]
+    done = secateur("explain", *LOOK, "head.bias", "--free-outputs", "all")
+    assert "group head.weight:0: 4 units" in done.stdout and "locked" not in done.stdout
 
 
 def test_analyze_says_what_is_not_there_yet(project, secateur):
@@ -132,7 +164,13 @@ def test_analyze_a_pt2_file(run, secateur):
         ),
         ("inner.bias", ["group inner.weight:0", "head.weight"], "conv1.weight"),
         ("inner.weight:0", ["group inner.weight:0"], "conv1.weight"),
-        ("head.bias", ["4 of 4", "it is an output of the model", "wrap the model"], "group"),
+        ("head.bias", ["4 of 4", "it is an output of the model", "--free-outputs output:1"], "group"),
+        ("output", ["head.weight:0", "keeps 100 parameters (3.3 %) and 96 multiply-adds"], "group"),
+        (
+            "conv1",
+            ["tied by aten.add.Tensor at tiny_project.py:", "x + self.conv2", "reads the units"],
+            "inner.bias",
+        ),
         ("head", ["group inner.weight:0", "locked", "4 of 4"], "conv1.weight"),
     ],
 )

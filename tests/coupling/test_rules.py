@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,46 +11,12 @@ from torch import Tensor, nn
 
 from secateur.coupling import RULES, Facts, find_groups
 from secateur.graph import trace
-from secateur.planning import plan_of
 from secateur.surgery import cut_groups
-from tests.zoo import random_plan, randomise, written
-
-Forward = Callable[["Net", Tensor], object]
-
-
-class Net(nn.Module):
-    """A few layers, and a forward pass given as a function."""
-
-    def __init__(self, forward: Forward, **layers: nn.Module) -> None:
-        super().__init__()
-        self.body = forward
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x: Tensor) -> object:
-        return self.body(self, x)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What an operator should leave. ``a``: 16 to 12, ``b``: 12 to 8, ``c``: 8 to 5 unless given."""
-
-    name: str
-    forward: Forward
-    groups: Mapping[str, str]
-    layers: Callable[[], dict[str, nn.Module]] = lambda: {
-        "a": nn.Linear(16, 12, bias=False), "b": nn.Linear(12, 8, bias=False), "c": nn.Linear(8, 5, bias=False),
-    }  # fmt: skip
-    inputs: tuple[int, ...] = (2, 16)
-    restricted: bool = False
-
+from tests.coupling.small import Forward, Net, Rule, check, linear
+from tests.zoo import random_plan, written
 
 A = {"a.weight:0": "12 | a.weight:0 b.weight:1"}
 B = {"b.weight:0": "8 | b.weight:0 c.weight:1"}
-
-
-def linear(*sizes: tuple[str, int, int]) -> Callable[[], dict[str, nn.Module]]:
-    return lambda: {name: nn.Linear(i, o, bias=False) for name, i, o in sizes}
 
 
 def rotate(t: Tensor) -> Tensor:
@@ -88,10 +53,16 @@ CASES = (
     Rule("sort locks", rows(lambda h: h.sort(-1).values), A),
     Rule("topk locks", rows(lambda h: h.topk(8, -1).values), A),
     Rule("roll locks", rows(lambda h: h.roll(1, -1)), A),
-    Rule("look-up locks", rows(lambda h: h[:, [1, 0, 2, 3, 4, 5, 7, 6]]), A),
-    # Each pair lies at another distance, which tells them apart: four groups of one unit.
+    Rule("look-up locks", rows(lambda h: h.gather(1, h.argsort(-1))), A),
+    Rule("a list in the code reorders", rows(lambda h: h[:, [1, 0, 2, 3, 4, 5, 7, -2]]), A | B),
+    Rule("a list in the code repeats and leaves out", lambda m, x: m.c(m.b(m.a(x))[:, [4, 4, 0]]),
+         A | {"b.weight:0": "1 | b.weight:0 c.weight:1", "b.weight:0#2": "6 | b.weight:0",
+              "b.weight:0#3": "1 | b.weight:0 c.weight:1*2"},
+         linear(("a", 16, 12), ("b", 12, 8), ("c", 3, 5))),
+    Rule("a list for select", rows(lambda h: h.index_select(-1, torch.tensor([7, 6, 5, 4, 3, 2, 1, 0]))), A | B),
+    # Each pair lies at another distance, and goes as one.
     Rule("flip pairs the ends", rows(lambda h: h + h.flip(-1)),
-         A | {f"b.weight:0{s}": "1 | b.weight:0*2 c.weight:1*2" for s in ("", "#2", "#3", "#4")}),
+         A | {"b.weight:0": "4 | b.weight:0*2 c.weight:1*2"}),
     Rule("selecting locks one position", lambda m, x: m.c(h := m.b(m.a(x))) + h[:, 3:4],
          A | {"b.weight:0": "7 | b.weight:0 c.weight:1"}),
     Rule("unsqueeze, squeeze, movedim", rows(lambda h: h.unsqueeze(0).movedim(2, 0).squeeze(1).t()), A | B),
@@ -116,7 +87,7 @@ CASES = (
     Rule("new_zeros in a concatenation", lambda m, x: m.b(torch.cat([m.a(x), x.new_zeros(x.shape[0], 4)], 1)),
          {"a.weight:0": "8 | a.weight:0 b.weight:1", "b.weight:1": "4 | b.weight:1"},
          linear(("a", 16, 8), ("b", 12, 5))),
-    Rule("positions in the program lock", rows(lambda h: h * torch.arange(8.0)), A),
+    Rule("positions in the program are selected", rows(lambda h: h * torch.arange(8.0) + torch.eye(8)[3]), A | B),
     Rule("weights made by a layer", lambda m, x: torch.bmm(m.a(x).unsqueeze(1), m.h(x).view(-1, 12, 5)).squeeze(1),
          {"a.weight:0": "12 | a.weight:0 h.weight:0*5"}, linear(("a", 16, 12), ("h", 16, 60))),
     Rule("batch and tokens merged", lambda m, x: m.c(m.b(m.a(x).reshape(-1, 12)).view(-1, 7, 8)), A | B,
@@ -145,33 +116,12 @@ CASES = (
          {"a.weight:0": "2 | a.weight:0*4 c.weight:1*4", "a.weight:0#2": "4 | a.weight:0*2 c.weight:1*2"},
          lambda: {"a": nn.Conv2d(3, 8, 1, bias=False), "c": nn.Conv2d(8, 2, 1, bias=False)},
          (2, 3, 4, 4)),
-    Rule("a recurrent network locks itself alone", lambda m, x: m.b(m.a(m.r(x)[0][:, -1])),
-         {"a.weight:0": "12 | a.weight:0 b.weight:1"},
-         lambda: {"r": nn.GRU(16, 6, batch_first=True), "a": nn.Linear(6, 12, bias=False),
-                  "b": nn.Linear(12, 5, bias=False)},
-         (2, 3, 16)),
 )  # fmt: skip
-
-
-def build(case: Rule) -> tuple[nn.Module, Tensor]:
-    torch.manual_seed(0)
-    model = Net(case.forward, **case.layers()).eval()
-    randomise(model)
-    return model, torch.randn(*case.inputs)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 def test_groups_and_a_cut(case: Rule) -> None:
-    model, x = build(case)
-    groups = find_groups(trace(model, x))
-    want = {name: f"{line.partition(' | ')[0]} | {' '.join(sorted(line.partition(' | ')[2].split()))}"
-            for name, line in case.groups.items()}  # fmt: skip
-    assert {g.name: written(g) for g in groups} == want
-    for seed in range(3):
-        result = cut_groups(groups, random_plan(groups, seed), dtype=torch.float64)
-        assert result.verification.max_relative_error <= 1e-10
-    half = plan_of(groups, torch.cat([torch.from_numpy(g.atoms[: g.units // 2]) for g in groups]).numpy())
-    assert cut_groups(groups, half).verification.kind == ("restricted" if case.restricted else "masked")
+    check(case)
 
 
 def test_a_kernel_of_one_with_a_stride_does_not_keep_positions() -> None:

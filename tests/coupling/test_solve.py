@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from secateur.coupling import Axis, Facts
+from secateur.coupling.facts import Product
 from secateur.coupling.solve import Solution, solve
 
 
@@ -130,6 +131,25 @@ def test_a_swap_of_two_axes_ties_them() -> None:
             ai, bj = solution.monomial(classes(solution, a)[i]), solution.monomial(classes(solution, b)[j])
             assert keep == {*ai, *bj}
     assert classes(solution, a) == classes(solution, b)
+
+
+def test_an_axis_that_equals_its_own_copies_fixes_the_copies_alone() -> None:
+    """Queries of several heads for each key head, the keys broadcast: ``keep(g) = keep(g) and keep(copy)``."""
+    f = Facts()
+    heads, copies = f.fresh(3), f.fresh(4)
+    f.same(f.merge([heads, copies]), f.merge([heads, f.pinned(4)]))
+    solution = solve(f)
+    assert classes(solution, copies) == [0] * 4
+    assert len(set(classes(solution, heads)) - {0}) == 3
+
+
+def test_positions_that_imply_each_one_other_become_one() -> None:
+    f = Facts()
+    a, b = f.fresh(3), f.fresh(3)
+    for i in range(3):
+        f.products.append(Product(a[i : i + 1], (a[i : i + 1], b[i : i + 1]), None))
+    solution = solve(f)
+    assert classes(solution, a) == classes(solution, b) and 0 not in classes(solution, a)
 
 
 def test_every_monomial_is_of_atoms() -> None:

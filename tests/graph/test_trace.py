@@ -68,6 +68,25 @@ def test_keywords_in_any_order() -> None:
     torch.testing.assert_close(graph.module(image=image, numbers=numbers), model(image, numbers))
 
 
+class Gathering(nn.Module):
+    """Takes whatever keywords it is given, as wrappers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = TwoInputs()
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        return self.inner(**inputs)
+
+
+def test_keywords_without_a_parameter_leave_the_batch_open() -> None:
+    model, inputs = Gathering().eval(), ZOO["two_inputs"].inputs(1)
+    graph = trace(model, inputs)
+    assert graph.dynamic and "forward" not in model.__dict__
+    other = ZOO["two_inputs"].inputs(5)
+    torch.testing.assert_close(call(graph.module, other), call(model, other), rtol=1e-5, atol=1e-5)
+
+
 def test_the_fingerprint_is_of_the_structure() -> None:
     x = torch.randn(1, 3, 8, 8)
     first, second = trace(Plain(), x), trace(Plain(), torch.randn(4, 3, 8, 8))
@@ -79,7 +98,7 @@ def test_weights_computed_from_weights_are_folded() -> None:
     groups = ready("folded")[1]
     names = groups.graph.state_names()
     assert groups.graph.folded["conv2.weight"] == ("conv2.weight",)
-    assert set(groups.graph.folded["conv3.parametrizations.weight.original1"]) == {
+    assert set(groups.graph.folded["conv3.weight"]) == {
         "conv3.parametrizations.weight.original0", "conv3.parametrizations.weight.original1",
     }  # fmt: skip
     assert "conv3.parametrizations.weight.original0" not in names
@@ -119,6 +138,24 @@ def test_a_folded_weight_does_not_replace_one_that_is_read_elsewhere(
 ) -> None:
     graph = trace(model.eval(), inputs)
     torch.testing.assert_close(graph.module(inputs), model(inputs))
+
+
+class NormOfNorm(nn.Module):
+    """A normed weight is read, and another is computed from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = F.normalize(self.weight, dim=1)
+        return F.linear(F.relu(F.linear(x, unit)), unit.softmax(-1))
+
+
+def test_a_weight_computed_from_a_folded_one_is_folded() -> None:
+    graph = trace(NormOfNorm().eval(), torch.randn(2, 6))
+    assert len(graph.folded) == 2
+    assert not any("softmax" in op_name(n) for n in graph.nodes if n.op == "call_function")
 
 
 def test_tied_parameters_have_one_name_and_an_alias() -> None:
@@ -171,6 +208,24 @@ def test_weights_that_are_not_finite(name: str, value: float) -> None:
     model.state_dict()[name].view(-1)[3] = value
     with pytest.raises(NotFinite, match=f"'{name}' holds NaN or infinity"):
         trace(model, torch.randn(1, 3, 8, 8))
+
+
+def test_a_buffer_may_hold_infinity() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.register_buffer("mask", torch.full((4, 4), float("-inf")).triu(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = self.layer(x).unsqueeze(1) + self.mask
+            return scores.softmax(-1)
+
+    model = Masked()
+    assert trace(model, torch.randn(2, 4)).tensor("mask").isinf().any()
+    model.mask[0, 0] = float("nan")
+    with pytest.raises(NotFinite, match="'mask' holds NaN"):
+        trace(model, torch.randn(2, 4))
 
 
 def test_large_but_finite_weights_pass() -> None:

@@ -41,6 +41,19 @@ def lines(out: Path, name: str) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in (out / name).read_text().splitlines()]
 
 
+def test_outputs_that_are_free_get_narrower(tmp_path: Path) -> None:
+    """Without the classes there is nothing to lock but the input; the plan says which outputs are left."""
+    run = go(
+        tmp_path / "run", sc.Budget(params="0.05x"), task=small.mean_output_task(), free_outputs={"output": [1]},
+        criterion=small.magnitude(), multiple=1,
+    )  # fmt: skip
+    kept = sc.Plan.load(run.folder / "plan.json").outputs[0][1]
+    assert 0 < len(kept) < 4
+    images = small.batches(1)[0][0]
+    assert sc.load(run.folder)(images).shape == (len(images), len(kept))
+    assert not [lock for lock in record(run.folder, "analysis.json")["locked"] if lock["kind"] == "output"]
+
+
 def test_count_budget_writes_a_whole_run(tmp_path: Path) -> None:
     model = small.network()
     before = copy.deepcopy(model.state_dict())

@@ -102,7 +102,11 @@ def test_one_plan_after_another_is_both_at_once(name: str, seed: int) -> None:
     once = cut(model, first.then(second), inputs)
     state = once.state_dict()
     assert {k: v.shape for k, v in twice.state_dict().items()} == {k: v.shape for k, v in state.items()}
-    assert all(torch.equal(v, state[k]) for k, v in twice.state_dict().items())
+    for (
+        name_,
+        tensor,
+    ) in twice.state_dict().items():  # attention's scale goes into the weights once or in two factors
+        torch.testing.assert_close(tensor, state[name_], rtol=1e-6, atol=0.0)
     for a, b in zip(*(torch.utils._pytree.tree_leaves(call(m, inputs)) for m in (once, twice)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 

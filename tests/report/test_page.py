@@ -147,12 +147,21 @@ def test_names_from_users_are_escaped(make_run: Make, met: Any, tmp_path: Path, 
         "operator": hostile,
         "reason": hostile,
         "remedy": hostile,
+        "positions": 1,
+        "component": 0,
+        "kind": "output",
+        "reads": False,
+    }
+    axis = {"param": hostile, "axis": 1, "multiplicity": 1, "reads": True}
+    coupled = {
+        "weights": [{"param": hostile, "shape": [4, 4], "params": 16, "prunable_share": 1.0}],
+        "groups": [{"name": hostile, "units": 4, "params": 16, "axes": [axis]}],
     }
     classes = [{"name": hostile, "dense": 0.9, "pruned": 0.8, "delta": -0.1, "interval": [-0.2, 0.0]}]
     metric = {"name": hostile, "dense": 0.98, "pruned": 0.97, "quantized": 0.97}
     run = make_run(
         layers_json=[layer],
-        analysis_json={"params": 1, "prunable_share": 0.5, "groups": [], "locked": [lock]},
+        analysis_json={"params": 1, "prunable_share": 0.5, **coupled, "locked": [lock]},
         verdict_json=met(headline=hostile, reasons=[hostile], classes=classes, metric=metric),
         environment_json={hostile: {hostile: [hostile]}},
         recipe_yaml=f"model: {hostile!r}\n",
@@ -161,6 +170,21 @@ def test_names_from_users_are_escaped(make_run: Make, met: Any, tmp_path: Path, 
     found = outline(page)
     assert not found.tags & {"script", "img"}
     assert "".join(found.text).count(hostile) >= 8
+
+
+def test_the_page_draws_which_layers_are_coupled(make_run: Make, tmp_path: Path) -> None:
+    axes = [{"param": "a.weight", "axis": 0, "multiplicity": 1, "reads": False}]
+    record = {
+        "params": 12, "prunable_share": 1.0, "locked": [],
+        "weights": [{"param": "a.weight", "shape": [4, 3], "params": 12, "prunable_share": 1.0}],
+        "groups": [{"name": "a.weight:0", "units": 4, "params": 12, "axes": axes}],
+    }  # fmt: skip
+    drawn = write_report([make_run(analysis_json=record)], tmp_path / "report.html").read_text()
+    assert drawn.count('<svg xmlns="http://www.w3.org/2000/svg"') == 1 and "4 units · 100" in drawn
+    older = {k: v for k, v in record.items() if k != "weights"}
+    assert (
+        "as a picture" not in write_report([make_run(analysis_json=older)], tmp_path / "b.html").read_text()
+    )
 
 
 def test_a_missed_budget_says_so_in_words(make_run: Make, met: Any, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ CONSUMERS: dict[str, dict[str, str]] = {
         "two.weight:0": "fc.weight:1",
     },
     "shuffle": {
-        "stem.weight:0#2": "last.weight:1",
-        "stem.weight:0#3": "branch.weight:1",
+        "stem.weight:0": "last.weight:1",
+        "stem.weight:0#2": "branch.weight:1",
         "last.weight:0": "fc.weight:1",
     },
     "squeeze_excite": {"stem.weight:0": "down.weight:1 fc.weight:1", "down.weight:0": "up.weight:1"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from secateur.errors import CorruptFile, InputError, SecateurError
+from secateur.errors import CorruptFile, FormError, InputError, SecateurError
 from secateur.surgery import cut_groups, load, save
 from secateur.surgery.store import PROGRAM, REFERENCE, WEIGHTS
 from secateur.task import call
@@ -117,12 +117,23 @@ def test_into_the_users_own_class(tmp_path: Path) -> None:
     save(model, tmp_path, torch.randn(1, 3, 8, 8))
     twin = Plain().eval()
     x = torch.randn(2, 3, 8, 8)
-    assert not torch.allclose(twin(x), model(x))
-    assert load(tmp_path, into=twin) is twin
-    torch.testing.assert_close(twin(x), model(x))
-    stored(tmp_path / "small")
-    with pytest.raises(SecateurError, match=r"into= has shape .* load the graph form"):
-        load(tmp_path / "small", into=Plain())
+    before = twin(x)
+    assert not torch.allclose(before, model(x))
+    loaded = load(tmp_path, into=twin)
+    assert type(loaded) is Plain
+    torch.testing.assert_close(loaded(x), model(x))
+    torch.testing.assert_close(twin(x), before)
+
+
+def test_a_pruned_model_into_the_users_own_class(tmp_path: Path) -> None:
+    small = stored(tmp_path)
+    x = torch.randn(2, 3, 8, 8)
+    loaded = load(tmp_path, into=Plain().eval())
+    assert type(loaded) is Plain
+    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in small.parameters())
+    torch.testing.assert_close(loaded(x), small(x))
+    with pytest.raises(FormError, match=r"Sequential cannot hold the stored model: .*load the graph form"):
+        load(tmp_path, into=torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:

@@ -244,3 +244,76 @@ def test_zeros_as_example_inputs_do_not_make_the_check_vacuous() -> None:
         emitted.module.get_parameter("1.weight").mul_(1.5)
     with pytest.raises(NotVerified):
         verify(groups, emitted)
+
+
+class Centred(nn.Module):
+    """Features centred, then their mean taken again: zero, but for rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = x - x.mean(-1, keepdim=True)
+        return self.b(x - x.mean(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_rounding_leaves_of_a_difference_is_no_mistake(dtype: torch.dtype) -> None:
+    """It has no scale of its own that an error could be relative to; a mistake at the same place still shows."""
+    model = Centred().eval().to(dtype)
+    randomise(model)
+    groups = find_groups(trace(model, torch.randn(4, 8, dtype=dtype)))
+    assert verify(groups, emitted(groups)).max_relative_error < 1e-5
+    program = emitted(groups)
+    call = node(program, "aten::mean", 1)
+    call.target = torch.ops.aten.sum.dim_IntList
+    call.args = (
+        program.nodes[next(n for n in groups.graph.nodes if op_name(n) == "aten::linear")],
+        [-1],
+        True,
+    )
+    assert refused(groups, program, None) == call.name
+
+
+class Tie(nn.Module):
+    """The larger of two sums of the same numbers, added up in opposite order: rounding alone decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.c = nn.Linear(8, 12), nn.Linear(12, 4)
+        self.w = nn.Parameter(torch.randn(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).tanh()
+        sums = torch.stack([(h * self.w).sum(-1), (h.flip(-1) * self.w.flip(-1)).sum(-1)], -1)
+        return self.c(h) + sums.argmax(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tie_is_decided_alike_in_both(dtype: torch.dtype) -> None:
+    groups = find_groups(trace(Tie().eval().to(dtype), torch.randn(2, 64, 8, dtype=dtype)))
+    assert verify(groups, emitted(groups)).max_relative_error < 1e-5
+    program = emitted(groups)
+    call = node(program, "aten::argmax")
+    call.args = (call.args[0], 1, True)
+    assert refused(groups, program, None) == call.name
+
+
+def test_nan_on_the_kept_positions_alone_is_refused() -> None:
+    """The deviation of one feature is not a number, though that of many is."""
+
+    class Deviation(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 6), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.b(x / (1 + x.std(-1, keepdim=True)))
+
+    groups = find_groups(trace(Deviation().eval(), torch.randn(3, 8)))
+    one = emit(groups, Sizes(groups.coupling, groups.coupling.alive(groups.groups[0].atoms[1:])))
+    with pytest.raises(NotVerified, match="NaN on the kept positions alone"):
+        verify(groups, one)

@@ -198,7 +198,7 @@ CASES = (
             "fc1.weight:0": "24 | fc1.weight:0 fc1.bias:0 fc2.weight:1",
         },
         params=_BLOCK_PARAMS, macs=_BLOCK_MACS, exact=False,
-        locks={"pos:1": "fixed size"},
+        locks={"pos:1": "size of the input in space"},
     ),
     Case(
         "vit_chunk", lambda: Vit(chunks=True), images(),
@@ -245,7 +245,7 @@ CASES = (
         },
         params=3 * 8 * 4 + 8 + 2 * 8 + 16 * 12 + 12 + 12 * 16 + 16 + 8 * 5 + 5,
         macs=16 * 3 * 8 * 4 + 8 * 2 * 16 * 12 + 8 * 5,
-        locks={"token1.weight:1": "fixed size", "token2.weight:0": "fixed size"},
+        locks={"token1.weight:1": "size of the input in space", "token2.weight:0": "aten.conv2d"},
         exact=False,
     ),
     Case(
@@ -274,7 +274,7 @@ CASES = (
         },
         params=20 * 16 + 16 * 24 + 24 + 24 * 16 + 16 + 2 * 16,
         macs=6 * (2 * 16 * 24 + 16 * 20),
-        locks={"head.weight:0": "looked up by index"},
+        locks={"head.weight:0": "rows are looked up by number"},
         exact=False,
     ),
 )  # fmt: skip

@@ -251,7 +251,7 @@ CASES = (
         },
         params=3 * 8 * 9 + 2 * 8 + 8 * 16 * 9 + 2 * 16 + 64 * 5 + 5,
         macs=64 * (3 * 8 * 9 + 8 * 16 * 9) + 64 * 5,
-        locks={"conv1.weight:1": "fixed size", "fc.weight:0": "output of the model", "fc.bias:0": "output"},
+        locks={"conv1.weight:1": "axis 1 of 'x'", "fc.weight:0": "output of the model", "fc.bias:0": "output"},
     ),
     Case(
         "residual", Residual, images(),
@@ -309,12 +309,10 @@ CASES = (
     Case(
         "shuffle", Shuffle, images(),
         {
-            # Interleaving couples channel i of the left half with channel i of the branch.
-            "stem.weight:0#2": "8 | stem.weight:0 stem.bias:0 branch.weight:0 branch.bias:0 last.weight:1*2",
-            "stem.weight:0#3": "8 | stem.weight:0 stem.bias:0 branch.weight:1",
-            # What passes, and the branch's outputs, as wholes: the two rows that the interleaving reads.
-            "stem.weight:0": "1 | stem.weight:0*8 stem.bias:0*8 last.weight:1*8",
-            "branch.weight:0": "1 | branch.weight:0*8 branch.bias:0*8 last.weight:1*8",
+            # Interleaving couples channel i of the left half with channel i of the branch. Either half as a whole is a
+            # unit of its own too, but alone in its group, so that it stays.
+            "stem.weight:0": "8 | stem.weight:0 stem.bias:0 branch.weight:0 branch.bias:0 last.weight:1*2",
+            "stem.weight:0#2": "8 | stem.weight:0 stem.bias:0 branch.weight:1",
             "last.weight:0": "4 | last.weight:0 last.bias:0 fc.weight:1",
         },
         params=3 * 16 + 16 + 8 * 8 * 9 + 8 + 16 * 4 + 4 + 4 * 5 + 5,

@@ -87,7 +87,8 @@ class Unknown(nn.Module):
         self.fc4 = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.fft.rfft(self.fc2(F.relu(self.fc1(x)))).abs()
+        x = self.fc2(F.relu(self.fc1(x)))
+        x = torch.complex(x, x.cos()).as_strided((x.shape[0], 6), (10, 1)).abs()
         return self.fc4(F.relu(self.fc3(x)))
 
 
@@ -126,8 +127,8 @@ CASES = (
         "folded", Folded, images(),
         {
             "conv1.weight:0": "4 | conv1.weight:0 conv1.bias:0 conv2.weight:1",
-            "conv2.bias:0": "8 | conv2.weight:0 conv2.bias:0 conv3.parametrizations.weight.original1:1",
-            "conv3.bias:0": "6 | conv3.parametrizations.weight.original1:0 conv3.bias:0 fc.weight:1",
+            "conv2.bias:0": "8 | conv2.weight:0 conv2.bias:0 conv3.weight:1",
+            "conv3.bias:0": "6 | conv3.weight:0 conv3.bias:0 fc.weight:1",
         },
         # The magnitudes of weight norm are part of the folded weight.
         params=3 * 4 + 4 + 4 * 8 * 9 + 8 + 8 * 6 * 9 + 6 + 6 * 5 + 5,
@@ -138,7 +139,7 @@ CASES = (
         {"conv.weight:0": "8 | conv.weight:0 conv.bias:0 table.weight:0 table.bias:0 fc.weight:1"},
         params=3 * 8 * 9 + 8 + 4 * 8 + 8 + 8 * 5 + 5,
         macs=64 * 3 * 8 * 9 + 4 * 8 + 8 * 5,
-        locks={"table.weight:1": "fixed size"},
+        locks={"table.weight:1": "axis 1 of 'numbers'"},
     ),
     Case(
         "two_outputs", TwoOutputs, images(),
@@ -166,7 +167,7 @@ CASES = (
         },
         params=16 * 12 + 12 + 12 * 10 + 10 + 6 * 8 + 8 + 8 * 5 + 5,
         macs=16 * 12 + 12 * 10 + 6 * 8 + 8 * 5,
-        locks={"fc2.weight:0": "has no rule", "fc2.bias:0": "fft_rfft"},
+        locks={"fc2.weight:0": "has no rule", "fc2.bias:0": "as_strided"},
     ),
     Case(
         "half", Half, images(),

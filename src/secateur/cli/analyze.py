@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from secateur.cli.locks import first_few, show_causes
 from secateur.cli.options import (
     DataName,
     DataOption,
+    FreeOutputs,
     InputShape,
     JsonFile,
     ModelArgs,
@@ -18,10 +19,11 @@ from secateur.cli.options import (
     Pretrained,
     Weights,
 )
-from secateur.cli.screen import count, line, several, share, table, write_json
+from secateur.cli.screen import check_file, count, line, several, share, table, write_json, write_text
 
 SHOWN_GROUPS = 40
 SHOWN_LAYERS = 3
+SHOWN_CAUSES = 8
 
 
 def analyze(
@@ -36,26 +38,41 @@ def analyze(
     against: Annotated[
         str | None, typer.Option(metavar="M2", help="A lighter architecture to compare with.")
     ] = None,
+    free_outputs: FreeOutputs = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw which layers are coupled there.")
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """What can be pruned in a model: its groups, and locked axes with their reasons."""
     from secateur.cli.subject import Subject
     from secateur.deploy import Target
     from secateur.pipeline import analysis
+    from secateur.report import by_cause
+    from secateur.report import picture as drawn
 
     if target is not None:
         Target.parse(target)
-    groups = Subject(model, model_args, weights, pretrained, input, data, data_option).groups()
+    for path, option in ((json, "--json"), (picture, "--picture")):
+        check_file(path, option)
+    groups = Subject(model, model_args, weights, pretrained, input, data, data_option, free_outputs).groups()
     record = analysis(groups)
     if json is not None:
         write_json(json, record)
+    if picture is not None:
+        write_text(picture, drawn(record, model))
     line(
         f"{model}: {count(record['params'])} parameters, {count(record['macs'])} multiply-adds for a sample, "
         f"{share(record['prunable_share'])} of the parameters prunable, in {several(len(groups), 'group')}",
         style="bold",
     )
     _show_groups(record)
-    _show_locks(record["locked"])
+    causes = by_cause(record["locked"])
+    if causes:
+        line(
+            "\nLocked, most parameters first (share of the parameters at the locked positions)", style="bold"
+        )
+        show_causes(causes, record["params"], SHOWN_CAUSES)
     for operator, times in groups.unknown.items():
         line(f"no rule for {operator} ({several(times, 'call')}): everything it touches is locked")
     asked = [
@@ -66,57 +83,49 @@ def analyze(
             f"{' and '.join(asked)}: suitability, sensitivity and the comparison of architectures are not part of "
             "this version"
         )
-    if json is not None:
-        line(f"written: {json}")
+    for path in (json, picture):
+        if path is not None:
+            line(f"written: {path}")
 
 
 def _show_groups(record: dict[str, Any]) -> None:
-    by_size = sorted(record["groups"], key=lambda g: -g["params"])
+    from secateur.report import folded, name_range
+
+    alike = _alike(record["groups"])
     rows = []
-    for group in by_size[:SHOWN_GROUPS]:
-        layers = list(
-            dict.fromkeys(axis["param"].rpartition(".")[0] or axis["param"] for axis in group["axes"])
-        )
+    for groups in alike[:SHOWN_GROUPS]:
+        first = groups[0]
+        layers = folded(axis["param"].rpartition(".")[0] or axis["param"] for axis in first["axes"])
         rows.append(
             (
-                group["name"],
-                f"{group['units']:,}",
-                count(group["params"]),
-                share(group["params"] / max(record["params"], 1)),
-                len(layers),
-                _first(layers, SHOWN_LAYERS),
+                f"{len(groups)} ×" if len(groups) > 1 else "",
+                name_range([group["name"] for group in groups]),
+                f"{first['units']:,}",
+                first["axes"][0]["multiplicity"],
+                count(first["params"]),
+                share(first["params"] / max(record["params"], 1)),
+                first_few(layers, SHOWN_LAYERS),
             )
         )
     if rows:
         table(
-            "Groups, largest first (parameters between two groups count in both)",
-            ("group", "units", "parameters", "share", "layers", "coupled layers"),
+            "Groups, largest first (parameters between two groups count in both; of groups that are alike, the first)",
+            ("", "group", "units", "of positions", "parameters", "share", "coupled layers"),
             rows,
-            right=("units", "parameters", "share", "layers"),
+            right=("", "units", "of positions", "parameters", "share"),
         )
-    if len(by_size) > SHOWN_GROUPS:
-        line(f"and {several(len(by_size) - SHOWN_GROUPS, 'smaller group')}; --json FILE has all of them")
+    if len(alike) > SHOWN_GROUPS:
+        rest = sum(len(groups) for groups in alike[SHOWN_GROUPS:])
+        line(f"and {several(rest, 'smaller group')}; --json FILE has all of them")
 
 
-def _show_locks(locked: Sequence[dict[str, Any]]) -> None:
-    gathered: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    for lock in locked:
-        gathered[lock["reason"], lock["operator"], lock["remedy"]].append(lock)
-    rows = []
-    for (reason, operator, remedy), locks in gathered.items():
-        held = sum({lock["param"]: lock["params"] for lock in locks}.values())
-        names = [f"{lock['param']}:{lock['axis']}" for lock in locks]
-        sources = list(dict.fromkeys(lock["source"] for lock in locks if lock["source"] != "-"))
-        rows.append((reason, operator, len(locks), count(held), _first(names, 2), _first(sources, 1), remedy))
-    if rows:
-        table(
-            "Locked, by reason",
-            ("why", "operator", "axes", "parameters", "where", "code", "what would free it"),
-            rows,
-            right=("axes", "parameters"),
-        )
+def _alike(groups: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Groups of repeated layers together: names that differ in numbers, same axes, same sizes. Largest first."""
+    from secateur.report import pattern
 
-
-def _first(names: Sequence[str], most: int) -> str:
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for group in groups:
+        axes = tuple((pattern(a["param"]), a["axis"], a["multiplicity"]) for a in group["axes"])
+        name = pattern(group["name"].partition("#")[0])
+        found.setdefault((name, group["units"], group["params"], axes), []).append(group)
+    return sorted(found.values(), key=lambda same: -same[0]["params"])

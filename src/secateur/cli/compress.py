@@ -10,6 +10,7 @@ import typer
 from secateur.cli.options import (
     DataName,
     DataOption,
+    FreeOutputs,
     InputShape,
     ModelArgs,
     OptionalModelName,
@@ -17,6 +18,7 @@ from secateur.cli.options import (
     Weights,
     assignments,
     budgets_from,
+    free_outputs_from,
     json_arguments,
     shape_from,
 )
@@ -33,6 +35,7 @@ def compress(
     input: InputShape = None,
     data: DataName = None,
     data_option: DataOption = None,
+    free_outputs: FreeOutputs = None,
     task: Annotated[str | None, typer.Option(help="classification, or package.module:callable.")] = None,
     budget: Annotated[
         list[str] | None,
@@ -67,6 +70,7 @@ def compress(
         "pretrained": pretrained or None,
         "input": shape_from(input) if input is not None else None,
         "data": data,
+        "free_outputs": free_outputs_from(free_outputs) or None,
         "task": task,
         "minimise": minimise,
         "target": target,

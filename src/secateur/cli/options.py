@@ -49,6 +49,14 @@ DataOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="An option of the data, such as size=32; repeatable."),
 ]
+FreeOutputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--free-outputs",
+        metavar="NAME[:AXIS]",
+        help="An output that may get narrower, by name or index, or all; repeatable.",
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the record there as JSON.")
 ]
@@ -66,6 +74,22 @@ def shape_from(text: str) -> tuple[int, ...]:
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise RecipeError(f"cannot read the shape --input {text}; write it like 1,3,224,224, the batch first")
     return tuple(int(part) for part in parts)
+
+
+def free_outputs_from(given: Iterable[str] | None) -> bool | dict[str, Any]:
+    """``--free-outputs`` as :func:`secateur.find_groups` takes it: ``logits:1,2``, ``features``, or ``all``.
+
+    Raises:
+        RecipeError: an axis is no number.
+    """
+    found: dict[str, Any] = {}
+    for text in given or ():
+        name, colon, axes = text.partition(":")
+        numbers = axes.split(",")
+        if not name or (colon and not all(n.strip().lstrip("-").isdigit() for n in numbers)):
+            raise RecipeError(f"cannot read --free-outputs {text}; write NAME, NAME:AXIS or all")
+        found[name] = [*(found.get(name) or ()), *(int(n) for n in numbers)] if colon else None
+    return True if "all" in found else found
 
 
 def json_arguments(text: str | None) -> dict[str, Any]:

@@ -65,7 +65,25 @@ def write_json(path: Path, data: Any) -> None:
     Raises:
         RunFolderError: the path is a folder, or cannot be written.
     """
-    if path.is_dir():
-        raise RunFolderError(f"{path} is a folder; give the name of a file for --json")
+    check_file(path, "--json")
+    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """Refuses a folder where a file is to be written, before anything is done.
+
+    Raises:
+        RunFolderError: it is a folder.
+    """
+    if path is not None and path.is_dir():
+        raise RunFolderError(f"{path} is a folder; give the name of a file for {option}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, whole or not at all.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")

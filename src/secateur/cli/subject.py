@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from secateur.cli.datasets import Loaders, resolve_data
 from secateur.cli.models import resolve_model
-from secateur.cli.options import assignments, json_arguments, shape_from
+from secateur.cli.options import assignments, free_outputs_from, json_arguments, shape_from
 from secateur.coupling import Groups, find_groups
 from secateur.errors import DataError, RecipeError
 from secateur.graph import trace
@@ -31,6 +31,7 @@ class Subject:
         model: name of the model; ``model_args``, ``weights``, ``pretrained`` as on the command line.
         input: a shape, as text.
         data, data_option: the data, by name, and their options.
+        free_outputs: outputs that may get narrower, as text.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Subject:
     input: str | None = None
     data: str | None = None
     data_option: list[str] | None = None
+    free_outputs: list[str] | None = None
 
     def groups(self) -> Groups:
         """The model's groups.
@@ -48,10 +50,11 @@ class Subject:
             RequestError: the model, the data or the inputs cannot be used; the message says which and why.
         """
         arguments, shape = json_arguments(self.model_args), shape_from(self.input) if self.input else None
-        options = assignments(self.data_option, "--data-option")
+        options, free = assignments(self.data_option, "--data-option"), free_outputs_from(self.free_outputs)
         model = resolve_model(self.model, arguments, self.weights, self.pretrained)
         loaders = resolve_data(self.data, options) if self.data else None
-        return find_groups(trace(model, example_inputs(model, self.model, shape, loaders)))
+        graph = trace(model, example_inputs(model, self.model, shape, loaders))
+        return find_groups(graph, free_outputs=free)
 
 
 def example_inputs(

@@ -1,4 +1,4 @@
-"""Multiply-adds of one sample: of convolutions, linear layers, matrix products and attention."""
+"""Multiply-adds of one sample: of convolutions, linear and recurrent layers, matrix products and attention."""
 
 from __future__ import annotations
 
@@ -44,22 +44,49 @@ def _einsum(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
     return [(*out.axes, *summed.values())]
 
 
+def _tensordot(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
+    return [(*out.axes, *(a["self"][d] for d in a["dims_self"]))]
+
+
+def _bilinear(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
+    return [(*out.axes, *a["weight"].axes[1:])]
+
+
+def _recurrent(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
+    steps = a["input"].axes[:-1]
+    return [(*steps, *w.axes) for w in a["params"] if len(w) == 2]
+
+
 def _attention(a: Arguments, out: Value) -> list[tuple[Axis, ...]]:
     rows, keys = out.axes[:-1], a["key"][-2]
     return [(*rows, keys, a["query"][-1]), (*rows, keys, out[-1])]
 
 
-COUNTED: Mapping[str, Callable[[Arguments, Value], list[tuple[Axis, ...]]]] = {
+Count = Callable[[Arguments, Value], list[tuple[Axis, ...]]]
+
+COUNTED: Mapping[str, Count] = {
     "aten::linear": _linear,
     **dict.fromkeys(("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution"), _convolution),
     **dict.fromkeys(
         ("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d"), _transposed
     ),
     **dict.fromkeys(
-        ("aten::matmul", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::__matmul__"),
+        (
+            "aten::matmul",
+            "aten::mm",
+            "aten::bmm",
+            "aten::mv",
+            "aten::dot",
+            "aten::addmm",
+            "aten::baddbmm",
+            "aten::__matmul__",
+        ),
         _product,
     ),
     "aten::einsum": _einsum,
+    "aten::tensordot": _tensordot,
+    "aten::bilinear": _bilinear,
+    **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent),
     "aten::scaled_dot_product_attention": _attention,
 }
 """For each operator, the axes whose lengths multiply to its multiply-adds."""
@@ -75,13 +102,24 @@ class Macs(Cost):
         values = groups.coupling.values
         out = []
         for node in groups.graph.nodes:
-            if node.op == "call_function" and op_name(node) in COUNTED and isinstance(values[node], Value):
+            count = _count(node, groups)
+            if count is None:
+                continue
+            result = values[node][0] if isinstance(values[node], list) else values[node]
+            if isinstance(result, Value):
                 arguments = {k: _resolve(v, values) for k, v in bind(node).items()}
-                for axes in COUNTED[op_name(node)](arguments, values[node]):
+                for axes in count(arguments, result):
                     free = tuple(a for a in axes if a.any())
                     fixed = prod(len(a) for a in axes if not a.any())
                     out.append(Term(layer_of(node), fixed / _batch(groups), free))
         return out
+
+
+def _count(node: fx.Node, groups: Groups) -> Count | None:
+    taught = groups.coupling.operators.get(op_name(node)) if node.op == "call_function" else None
+    if taught is not None and taught.macs is not None:
+        return taught.macs
+    return COUNTED.get(op_name(node)) if node.op == "call_function" else None
 
 
 def layer_of(node: fx.Node) -> str:

@@ -19,6 +19,7 @@ from torch import fx
 
 from secateur.coupling.facts import Axes, Axis
 from secateur.coupling.values import Value
+from secateur.graph import outputs
 
 if TYPE_CHECKING:
     from secateur.coupling.groups import Group, Groups
@@ -271,6 +272,10 @@ def _allowed(groups: Groups, index: _Index, values: Mapping[int, list[Axes]]) ->
         possible = [p for axes in carrying for _, p in index.carriers(g, [index.summary(a) for a in axes])]
         if possible and (left := frozenset.intersection(*possible)):
             allowed[g] = left
+    for output in outputs(groups.graph):  # whoever reads it knows of no permutation
+        for axis in coupling.values[output.node].axes:
+            for g in index.summary(axis).present:
+                allowed.pop(g, None)
     left = frozenset[int]().union(*allowed.values())
     for node, mixings in coupling.mixings.items():
         apart = coupling.facts.notes.get(node, {}).get("groups")

@@ -7,7 +7,7 @@ given choice of atoms, and what a rewrite needs to know of a node.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, fx
 
 from secateur.coupling.facts import Axes, Axis, Facts, Mixing
+from secateur.coupling.operators import Operator, as_operators
+from secateur.coupling.outputs import FreeAxes, FreeOutputs, free_axes
 from secateur.coupling.rules import RULES, Rule, elementwise, lock
 from secateur.coupling.solve import Monomial, Solution, solve
 from secateur.coupling.values import Arguments, Value
-from secateur.graph import Graph, fetch, op_name, shape_of
+from secateur.graph import Graph, fetch, op_name, outputs, shape_of
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,13 @@ class Coupling:
         values: for each node a :class:`Value`, a list of them for several outputs, or None for numbers.
         facts: what the rules stated.
         solution: classes, monomials and reasons.
+        operators: what a user has taught, by operator name.
     """
 
     values: Mapping[fx.Node, Any]
     facts: Facts
     solution: Solution
+    operators: Mapping[str, Operator] = field(default_factory=dict)
 
     def classes(self, axis: Axis) -> np.ndarray:
         """int64 ``[n]``: the class of each position, 0 where it is pinned."""
@@ -111,22 +115,34 @@ class Coupling:
         }
 
 
-def couple(graph: Graph, rules: Mapping[str, Rule] | None = None) -> Coupling:
+def couple(
+    graph: Graph, rules: Mapping[str, Rule | Operator] | None = None, free_outputs: FreeOutputs | None = None
+) -> Coupling:
     """Labels and solves a traced program.
 
     Args:
         graph: the program.
-        rules: further or other rules by operator name (``"namespace::name"``), over the built-in table.
+        rules: further or other rules by operator name (``"namespace::name"``), over the built-in table; an
+            :class:`Operator` where arguments hold sizes.
+        free_outputs: axes of outputs that may shrink; see :func:`secateur.find_groups`.
+
+    Raises:
+        UnknownName: ``free_outputs`` names what the model does not return.
+        RequestError: something in ``rules`` is no rule, or declares sizes that are not there.
     """
-    table = {**RULES, **(rules or {})}
+    free = free_axes(graph, free_outputs)
+    operators = as_operators(rules)
+    table = {**RULES, **{name: operator.checked for name, operator in operators.items()}}
     facts = Facts()
     values: dict[fx.Node, Any] = {}
     tensors: dict[int, Axes] = {}
     for node in graph.module.graph.nodes:
         facts.node = node
+        if node.op == "output":
+            _pin_outputs(graph, facts, values, free)
         values[node] = _visit(graph, node, facts, values, tensors, table)
     facts.node = None
-    return Coupling(values, facts, solve(facts))
+    return Coupling(values, facts, solve(facts), operators)
 
 
 def _visit(
@@ -141,7 +157,7 @@ def _visit(
         if not isinstance(node.meta.get("val"), Tensor):
             return None
         shape = shape_of(node)
-        return Value(tuple(facts.pinned(n) for n in shape), shape, node)
+        return Value(tuple(facts.pinned(n, _of_input(i, node)) for i, n in enumerate(shape)), shape, node)
     if node.op == "get_attr":
         tensor = fetch(graph.module, str(node.target))
         if not isinstance(tensor, Tensor):
@@ -151,8 +167,6 @@ def _visit(
             tensors[id(tensor)] = tuple(facts.fresh(n) for n in shape)
         return Value(tensors[id(tensor)], shape, node)
     if node.op == "output":
-        for leaf in node.all_input_nodes:
-            _pin_all(facts, values.get(leaf), "it is an output of the model")
         return None
     if node.op != "call_function":
         raise AssertionError(f"unexpected node {node.format_node()}")
@@ -186,8 +200,17 @@ def _wrap(node: fx.Node, result: Axes | list[Axes], arguments: Arguments) -> Any
     return out if several else out[0]
 
 
-def _pin_all(facts: Facts, value: Any, reason: str) -> None:
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, Value):
-            for axis in item.axes:
-                facts.pin(axis, reason)
+def _of_input(axis: int, node: fx.Node) -> str:
+    what = f"axis {axis} of '{node.target}'" if axis else f"the batch of '{node.target}'"
+    return f"it meets an input of the model: {what}"
+
+
+def _pin_outputs(graph: Graph, facts: Facts, values: Mapping[fx.Node, Any], free: FreeAxes) -> None:
+    """Pins what the model returns, except for the axes that may shrink. The cause is what computes each."""
+    for output in outputs(graph):
+        facts.node, value = output.node, values[output.node]
+        for i, axis in enumerate(value.axes):
+            if i == 0:
+                facts.pin(axis, f"it is an output of the model: the batch of '{output.name}'")
+            elif i not in free.get(output.index, ()):
+                facts.pin(axis, f"it is an output of the model: axis {i} of '{output.name}'")

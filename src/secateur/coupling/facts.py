@@ -22,17 +22,36 @@ from torch import fx
 Axis = np.ndarray
 """int64 ``[n]``: the label of each position of an axis."""
 
+KERNEL_AXIS = "it is an axis of the kernel"
+
 Axes = tuple[Axis, ...]
 """The axes of one tensor."""
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What first made an axis fixed: it travels with the axis, through everything that the axis meets.
+
+    Args:
+        reason: in words.
+        node: where in the program.
+        made: whether the operator made the axis at a fixed size, as opposed to locking one that was free.
+    """
+
+    reason: str
+    node: fx.Node | None
+    made: bool = False
+
+
+@dataclass(frozen=True)
 class Pin:
-    """Why positions cannot be removed."""
+    """Why positions cannot be removed: reason, node and made as of an :class:`Origin`; ``at`` is where they met it."""
 
     labels: Axis
     reason: str
     node: fx.Node | None
+    made: bool = False
+    at: fx.Node | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +79,14 @@ class Facts:
     """What the rules have stated so far; the one mutable object of this room.
 
     ``notes`` keeps axes that a rewrite needs later, such as the group axis of a grouped convolution; ``consumed``
-    those that an operator sums over, of the operand that is not masked: a layer's weight, along its inputs.
+    those that an operator sums over, of the operand that is not masked: a layer's weight, along its inputs. ``ties``
+    is the history of what was made equal, by the rules and by the solver, with the node that each came from; ``met``
+    has the causes of pinned axes that met, with their size.
     """
 
     size: int = 1
     equal: list[tuple[Axis, Axis]] = field(default_factory=list)
+    ties: list[tuple[Axis, Axis, fx.Node | None]] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
     mixings: list[Mixing] = field(default_factory=list)
@@ -72,7 +94,10 @@ class Facts:
     unknown: list[fx.Node] = field(default_factory=list)
     consumed: list[Axis] = field(default_factory=list)
     node: fx.Node | None = None
-    _zeros: dict[int, Axis] = field(default_factory=dict)
+    met: dict[tuple[Origin | None, Origin | None, int], None] = field(default_factory=dict)
+    _zeros: dict[tuple[int, Origin | None], Axis] = field(default_factory=dict)
+    _origins: dict[int, tuple[Axis, Origin | None]] = field(default_factory=dict)
+    _last: Origin | None = None
     _factors: dict[int, tuple[Axis, tuple[Axis, ...]]] = field(default_factory=dict)
     _merged: dict[tuple[int, ...], Axis] = field(default_factory=dict)
     _parts: dict[tuple[int, int, int], tuple[Axis, Axis]] = field(default_factory=dict)
@@ -87,11 +112,38 @@ class Facts:
         self.size += n
         return axis
 
-    def pinned(self, n: int) -> Axis:
-        """The pinned axis of size ``n``: one shared array for each size."""
-        if n not in self._zeros:
-            self._zeros[n] = np.zeros(n, dtype=np.int64)
-        return self._zeros[n]
+    def pinned(self, n: int, reason: str = "") -> Axis:
+        """A pinned axis of size ``n``; one shared array for each size and cause.
+
+        Args:
+            n: its size.
+            reason: why it is fixed; otherwise what the current node pinned for first.
+        """
+        last = self._last if self._last is not None and self._last.node is self.node else None
+        cause = Origin(reason, self.node, made=True) if reason else last
+        if cause is None and self.node is not None:
+            cause = Origin("", self.node, made=True)
+        return self._fixed(n, cause)
+
+    def like(self, axis: Axis, n: int) -> Axis:
+        """The pinned axis of size ``n`` that a pinned axis becomes: its cause goes on."""
+        return self._fixed(n, self.cause_of(axis))
+
+    def _fixed(self, n: int, cause: Origin | None) -> Axis:
+        key = (n, cause if n > 1 else None)
+        if key not in self._zeros:
+            self._zeros[key] = np.zeros(n, dtype=np.int64)
+            self._origins[id(self._zeros[key])] = (self._zeros[key], key[1])
+        return self._zeros[key]
+
+    def cause_of(self, *axes: Axis) -> Origin | None:
+        """Why pinned axes are: the first cause known."""
+        for axis in axes:
+            for known in (axis, axis.base):
+                cause = self._origins.get(id(known), (None, None))[1]
+                if cause is not None:
+                    return cause
+        return None
 
     def part(self, axis: Axis, start: int, stop: int) -> Axis:
         """Positions ``start`` to ``stop`` of an axis: the axis itself for all of it, one object for each part."""
@@ -101,35 +153,60 @@ class Facts:
         if stop - start <= 1 and not self.is_pinned(axis):
             return self.pin(axis[start:stop], "the program takes this one position of the axis by itself")
         if self.is_pinned(axis):
-            return self.pinned(max(stop - start, 0))
+            return self.like(axis, max(stop - start, 0))
         return self._parts.setdefault((id(axis), start, stop), (axis, axis[start:stop]))[1]
 
     def is_pinned(self, axis: Axis) -> bool:
         """Whether an axis is known to be pinned already, before solving."""
-        return axis is self._zeros.get(len(axis)) or not axis.any()
+        return id(axis) in self._origins or not axis.any()
 
     # -- stating facts -------------------------------------------------------------------------------
 
     def same(self, *axes: Axis) -> Axis:
         """States that axes of one size live and die together; returns one of them, a pinned one if any."""
         first = next((a for a in axes if self.is_pinned(a)), axes[0])
+        fixed, cause = self.is_pinned(first), self.cause_of(first)
         for axis in axes:
             if axis is first:
                 continue
-            if self.is_pinned(first):
-                self.pin(
-                    axis,
-                    "it meets an axis of fixed size: an input's, a spatial one, or one looked up by index",
-                )
+            if fixed and self.is_pinned(axis):
+                self.met[cause, self.cause_of(axis), len(axis)] = None
+            elif fixed:
+                self._pin(axis, cause or Origin("", self.node, made=True))
             else:
                 self.equal.append((first, axis))
+                self.ties.append((first, axis, self.node))
         return first
 
     def pin(self, axis: Axis, reason: str) -> Axis:
-        """Locks an axis; returns the pinned axis of its size."""
-        if not self.is_pinned(axis):
-            self.pins.append(Pin(axis, reason, self.node))
-        return self.pinned(len(axis))
+        """Locks an axis; returns the pinned axis of its size. One that is pinned already keeps its first cause."""
+        known = self.is_pinned(axis)
+        cause = Origin(reason, self.node, made=known)
+        last = self._last if self._last is not None and self._last.node is self.node else None
+        # What comes out of the operator is fixed for what it locked first, whatever else it needs.
+        if reason != KERNEL_AXIS and (last is None or (last.made and not known)):
+            self._last = cause
+        if known:
+            return axis
+        self._pin(axis, cause)
+        return self._fixed(len(axis), cause)
+
+    def _pin(self, axis: Axis, cause: Origin) -> None:
+        self.pins.append(Pin(axis, cause.reason, cause.node, cause.made, self.node))
+
+    def join(self, axes: Sequence[Axis]) -> Axis:
+        """Axes end to end. Pinned parts among free ones get labels of their own, which keep their causes."""
+        if all(self.is_pinned(a) for a in axes):
+            return self._fixed(sum(len(a) for a in axes), self.cause_of(*axes))
+        return np.concatenate([self._labelled(a) for a in axes])
+
+    def _labelled(self, axis: Axis) -> Axis:
+        cause = self.cause_of(axis) if self.is_pinned(axis) else None
+        if cause is None:
+            return axis
+        axis = self.fresh(len(axis))
+        self._pin(axis, cause)
+        return axis
 
     def contract(self, argument: str, axis: int, labels: Axis, other: Axis | None = None) -> None:
         """The current node sums over an axis of ``argument``, together with the axis ``other``."""
@@ -163,7 +240,7 @@ class Facts:
         if len(sizes) == 1:
             return [axis]
         if self.is_pinned(axis):
-            return [self.pinned(n) for n in sizes]
+            return [self.like(axis, n) for n in sizes]
         if 1 in sizes:
             inner = iter(self.split(axis, [n for n in sizes if n > 1]))
             return [next(inner) if n > 1 else self.pinned(1) for n in sizes]
@@ -192,9 +269,10 @@ class Facts:
         if len(factors) == 1:
             return factors[0]
         if all(self.is_pinned(f) for f in factors):
-            return self.pinned(prod(len(f) for f in factors))
+            # The innermost cause: the outermost is as a rule the batch, which says the least.
+            return self._fixed(prod(len(f) for f in factors), self.cause_of(*factors[::-1]))
         factors = tuple(p for f in factors for p in self._factors.get(id(f), (f, (f,)))[1])
-        key = tuple(id(f) for f in factors)
+        key = self._key(factors)
         if key not in self._merged:
             free = [i for i, f in enumerate(factors) if not self.is_pinned(f)]
             sizes = [len(f) for f in factors]
@@ -210,19 +288,26 @@ class Facts:
     def _record(self, whole: Axis, factors: tuple[Axis, ...]) -> None:
         self.products.append(Product(whole, factors, self.node))
         self._factors[id(whole)] = (whole, factors)
-        self._merged[tuple(id(f) for f in factors)] = whole
+        self._merged[self._key(factors)] = whole
+
+    def _key(self, factors: tuple[Axis, ...]) -> tuple[int, ...]:
+        """Factors by identity; of pinned ones only the size matters."""
+        return tuple(-len(f) if self.is_pinned(f) else id(f) for f in factors)
 
     def reshape(self, axes: Axes, source: Sequence[int], target: Sequence[int]) -> Axes:
         """The axes after a row-major reshape from shape ``source`` to shape ``target``."""
-        out: list[Axis] = [self.pinned(n) for n in target]
+        out: list[Axis] = [self.pinned(1)] * len(target)
         for ins, outs in segments(source, target):
             if len(ins) == 1 and len(outs) == 1:
                 out[outs[0]] = axes[ins[0]]
                 continue
             parts = refine([source[i] for i in ins], [target[o] for o in outs])
             if parts is None:
-                for i in ins:
-                    self.pin(axes[i], "a reshape regroups it in a way that no smaller size fits")
+                fixed = [
+                    self.pin(axes[i], "a reshape regroups it in a way that no smaller size fits") for i in ins
+                ]
+                for o in outs:
+                    out[o] = self._fixed(target[o], self.cause_of(*fixed))
                 continue
             pieces = [
                 p for i, part in zip(ins, parts.of_first, strict=True) for p in self.split(axes[i], part)

@@ -7,20 +7,21 @@ convolution and channels inside them come apart although they share parameters.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import torch
-from torch import fx
+from torch.nn import Parameter
 
 from secateur.coupling.contexts import ContextTable
 from secateur.coupling.couple import Coupling, couple
 from secateur.coupling.facts import Axis
+from secateur.coupling.locks import Lock, find_locks
+from secateur.coupling.lone import pin_units
+from secateur.coupling.operators import Operator
+from secateur.coupling.outputs import FreeOutputs
 from secateur.coupling.rules import Rule
 from secateur.coupling.values import Value
 from secateur.errors import UnknownName
@@ -70,31 +71,6 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Lock:
-    """Positions of a parameter axis that cannot be cut, and why.
-
-    Args:
-        param: name of the parameter or buffer.
-        axis: which of its axes.
-        size: length of the axis.
-        positions: how many of its positions are locked.
-        operator: the operator whose rule locked it.
-        reason: in words.
-        source: file and line of the user's code, where the exporter knows it.
-        remedy: what would free it.
-    """
-
-    param: str
-    axis: int
-    size: int
-    positions: int
-    operator: str
-    reason: str
-    source: str
-    remedy: str
-
-
-@dataclass(frozen=True)
 class Groups:
     """All groups of a program, what is locked, and the coupling they come from."""
 
@@ -112,6 +88,15 @@ class Groups:
         return len(self.groups)
 
     @cached_property
+    def consumed(self) -> frozenset[tuple[str, int]]:
+        """``(parameter, axis)`` of the axes that a layer sums over: what reads units, as opposed to what makes them."""
+        return _consumed(self.coupling)
+
+    def prunable(self, name: str) -> float:
+        """Share of a parameter's entries that can go: those at a free position of at least one axis."""
+        return 1.0 - _fixed_share(self.coupling, name)
+
+    @cached_property
     def contexts(self) -> ContextTable:
         """Groups whose units may be chosen anew in each head, or in each group of a convolution."""
         return ContextTable(self)
@@ -124,22 +109,33 @@ class Groups:
         raise UnknownName(f"no group is called '{name}'; there are {len(self)}{first}")
 
 
-def find_groups(graph: Graph, rules: Mapping[str, Rule] | None = None) -> Groups:
+def find_groups(
+    graph: Graph, rules: Mapping[str, Rule | Operator] | None = None, free_outputs: FreeOutputs | None = None
+) -> Groups:
     """Finds what can be removed from a traced model, and why the rest cannot.
 
     Args:
         graph: from :func:`secateur.trace`.
-        rules: rules for operators of the user's own, by name.
+        rules: rules for operators of the user's own, by name; an :class:`Operator` where arguments hold sizes.
+        free_outputs: outputs that may get narrower, as those of a model without a head: ``True`` for all, names or
+            indices, or these with axes, ``{"last_hidden_state": [2]}``. What reads them must then take what is kept,
+            which :attr:`Pruned.outputs` says; axis 0 is the batch and stays.
+
+    Raises:
+        UnknownName: ``free_outputs`` names what the model does not return.
     """
-    coupling = couple(graph, rules)
+    coupling = couple(graph, rules, free_outputs)
     incidences = {
         (name, i): _Incidence.of(coupling, axis)
         for name, axes in coupling.state_axes.items()
         for i, axis in enumerate(axes)
         if len(axis) > 1
     }
-    groups = _collect(coupling, incidences)
-    locked = tuple(_locks(graph, coupling))
+    clusters, lone = _together(coupling, incidences, _clusters(coupling, incidences))
+    groups = tuple(_build(coupling, incidences, clusters))
+    if lone:
+        coupling = pin_units(coupling, lone)
+    locked = tuple(find_locks(coupling))
     unknown: dict[str, int] = defaultdict(int)
     for node in coupling.facts.unknown:
         unknown[str(node.target)] += 1
@@ -175,7 +171,8 @@ class _Incidence:
         return self.atoms[starts], starts, np.diff(np.r_[starts, len(self.atoms)])
 
 
-def _collect(coupling: Coupling, incidences: Mapping[tuple[str, int], _Incidence]) -> tuple[Group, ...]:
+def _clusters(coupling: Coupling, incidences: Mapping[tuple[str, int], _Incidence]) -> list[list[int]]:
+    """Atoms that are interchangeable, in the order in which parameters meet them."""
     size = coupling.facts.size
     signature = np.zeros(size, dtype=np.uint64)
     in_parameters = np.zeros(size, dtype=bool)
@@ -184,6 +181,21 @@ def _collect(coupling: Coupling, incidences: Mapping[tuple[str, int], _Incidence
         in_parameters[atoms] = True
     # Units that differ in which part of an activation they stand in must not be exchanged either: removing
     # all of one part would leave an axis empty.
+    for salt, axis in enumerate(_activations(coupling), start=len(incidences) + 1):
+        _sign(signature, _Incidence.of(coupling, axis), salt)
+    members: dict[int, list[int]] = defaultdict(list)
+    order: dict[int, tuple[int, int]] = {}
+    for rank, incidence in enumerate(incidences.values()):
+        atoms, starts, _ = incidence.runs()
+        for atom, start in zip(atoms.tolist(), starts.tolist(), strict=True):
+            order.setdefault(atom, (rank, int(incidence.positions[start])))
+    for atom in sorted(order, key=order.__getitem__):
+        members[int(signature[atom])].append(atom)
+    return list(members.values())
+
+
+def _activations(coupling: Coupling) -> Iterator[Axis]:
+    """Axes of values, one for each pattern of classes."""
     seen: set[bytes] = set()
     for value in coupling.values.values():
         for item in value if isinstance(value, list) else [value]:
@@ -193,25 +205,54 @@ def _collect(coupling: Coupling, incidences: Mapping[tuple[str, int], _Incidence
                 key = coupling.classes(axis).tobytes()
                 if key not in seen:
                     seen.add(key)
-                    _sign(signature, _Incidence.of(coupling, axis), len(incidences) + len(seen))
-    members: dict[int, list[int]] = defaultdict(list)
-    order: dict[int, tuple[int, int]] = {}
-    for rank, incidence in enumerate(incidences.values()):
-        atoms, starts, _ = incidence.runs()
-        for atom, start in zip(atoms.tolist(), starts.tolist(), strict=True):
-            order.setdefault(atom, (rank, int(incidence.positions[start])))
-    for atom in sorted(order, key=order.__getitem__):
-        members[int(signature[atom])].append(atom)
-    return tuple(_build(coupling, incidences, list(members.values())))
+                    yield axis
 
 
-def _sign(signature: np.ndarray, incidence: _Incidence, salt: int) -> np.ndarray:
+def _together(
+    coupling: Coupling, incidences: Mapping[tuple[str, int], _Incidence], clusters: list[list[int]]
+) -> tuple[list[list[int]], dict[int, list[Axis]]]:
+    """Groups of one unit, put together where they differ only in how far apart their positions lie.
+
+    Returns:
+        the clusters of two atoms and more, and for each atom that is left alone the axes that it stands in.
+    """
+    lone = [cluster[0] for cluster in clusters if len(cluster) == 1]
+    if not lone:
+        return clusters, {}
+    signature = np.zeros(coupling.facts.size, dtype=np.uint64)
+    for salt, incidence in enumerate(incidences.values()):
+        _sign(signature, incidence, salt, strides=False)
+    for salt, axis in enumerate(_activations(coupling), start=len(incidences) + 1):
+        _sign(signature, _Incidence.of(coupling, axis), salt, strides=False)
+    alike: dict[int, list[int]] = defaultdict(list)
+    for atom in lone:
+        alike[int(signature[atom])].append(atom)
+    grouped = {a[0]: a for a in alike.values() if len(a) > 1 and _apart(incidences, a)}
+    joined = {atom for atoms in grouped.values() for atom in atoms}
+    out = [grouped.get(c[0], c) for c in clusters if len(c) > 1 or c[0] in grouped]
+    left: dict[int, list[Axis]] = {atom: [] for atom in lone if atom not in joined}
+    for (name, i), incidence in incidences.items():
+        for atom in np.intersect1d(incidence.atoms, list(left)).tolist():
+            left[atom].append(coupling.state_axes[name][i])
+    return out, left
+
+
+def _apart(incidences: Mapping[tuple[str, int], _Incidence], atoms: list[int]) -> bool:
+    """Whether no two of these atoms share a position: heads and the dimensions inside them do."""
+    for incidence in incidences.values():
+        positions = incidence.positions[np.isin(incidence.atoms, atoms)]
+        if len(np.unique(positions)) < len(positions):
+            return False
+    return True
+
+
+def _sign(signature: np.ndarray, incidence: _Incidence, salt: int, strides: bool = True) -> np.ndarray:
     """Mixes into each atom's signature how it stands in one axis: how often and at which stride."""
     atoms, starts, counts = incidence.runs()
     if not len(atoms):
         return atoms
     second = np.minimum(starts + 1, len(incidence.positions) - 1)
-    stride = np.where(counts > 1, incidence.positions[second] - incidence.positions[starts], 0)
+    stride = np.where(counts > 1, incidence.positions[second] - incidence.positions[starts], 0) * strides
     with np.errstate(over="ignore"):
         mixed = (np.uint64(salt + 1) * np.uint64(0x9E3779B97F4A7C15)) ^ (
             counts.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F) + stride.astype(np.uint64)
@@ -219,6 +260,13 @@ def _sign(signature: np.ndarray, incidence: _Incidence, salt: int) -> np.ndarray
         mixed ^= mixed >> np.uint64(29)
         signature[atoms] += mixed * np.uint64(0xBF58476D1CE4E5B9)
     return atoms
+
+
+def _consumed(coupling: Coupling) -> frozenset[tuple[str, int]]:
+    """Parameter axes that a layer sums over."""
+    summed = {id(axis) for axis in coupling.facts.consumed}
+    named = coupling.state_axes.items()
+    return frozenset((n, i) for n, axes in named for i, a in enumerate(axes) if id(a) in summed)
 
 
 def _build(
@@ -230,13 +278,10 @@ def _build(
         owner[cluster] = index
         place[cluster] = np.arange(len(cluster))
     found: list[list[Member]] = [[] for _ in clusters]
-    summed = {id(axis) for axis in coupling.facts.consumed}
-    consumed = {
-        (n, i) for n, axes in coupling.state_axes.items() for i, a in enumerate(axes) if id(a) in summed
-    }
+    consumed = _consumed(coupling)
     for (param, axis), incidence in incidences.items():
         atoms, starts, counts = incidence.runs()
-        for index in np.unique(owner[atoms]).tolist():
+        for index in np.unique(owner[atoms][owner[atoms] >= 0]).tolist():
             inside = owner[atoms] == index
             positions = np.empty((len(clusters[index]), int(counts[inside][0])), dtype=np.int64)
             for atom, start, count in zip(atoms[inside], starts[inside], counts[inside], strict=True):
@@ -253,73 +298,16 @@ def _build(
     return groups
 
 
-_REMEDIES = (
-    (
-        "output of the model",
-        "it is what the model returns; wrap the model so that the output is a smaller part",
-    ),
-    ("no rule", "teach Secateur the operator: find_groups(graph, rules={...})"),
-    (
-        "axis of fixed size",
-        "what it meets is fixed by the inputs; a fixed adapter in front would let it shrink",
-    ),
-    (
-        "its positions are looked up by index",
-        "positions with a fixed meaning, such as a vocabulary, cannot go",
-    ),
-    ("kernel", "kernels keep their size"),
-    ("spatial", "sizes in space follow from the input's"),
-)
-
-
-def _locks(graph: Graph, coupling: Coupling) -> list[Lock]:
-    locks = []
-    for name, axes in coupling.state_axes.items():
-        for i, axis in enumerate(axes):
-            pinned = coupling.classes(axis) == 0
-            if len(axis) < 2 or not pinned.any():
-                continue
-            reasons = coupling.solution.reasons[axis[pinned]]
-            known = reasons[reasons >= 0]
-            pin = coupling.facts.pins[int(known[0])] if len(known) else None
-            reason = pin.reason if pin else "every position of it is tied to one that cannot be cut"
-            node = pin.node if pin else None
-            if "axis of the kernel" in reason:
-                continue
-            operator = (
-                "output" if node is not None and node.op == "output" else str(node.target) if node else "-"
-            )
-            remedy = next((words for key, words in _REMEDIES if key in reason), "see the line of code named")
-            locks.append(
-                Lock(name, i, len(axis), int(pinned.sum()), operator, reason, source_of(node), remedy)
-            )
-    return locks
-
-
-def source_of(node: fx.Node | None) -> str:
-    """The innermost line of the user's code that made a node, ``file:line 'code'``, or ``-``."""
-    if node is None:
-        return "-"
-    home = str(Path(torch.__file__).parent)
-    found = re.findall(
-        r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', str(node.meta.get("stack_trace") or "")
-    )
-    found = [frame for frame in found if not frame[0].startswith(home)] or found
-    if not found:
-        return "-"
-    file, line, code = found[-1]
-    return f"{file}:{line} '{code.strip()}'"
-
-
 def _prunable_share(graph: Graph, coupling: Coupling) -> float:
     """Share of the parameters of which at least one axis position belongs to a unit."""
-    free = total = 0.0
-    from torch.nn import Parameter
+    sizes = {
+        n: graph.tensor(n).numel() for n in coupling.state_axes if isinstance(graph.tensor(n), Parameter)
+    }
+    free = sum(size * (1.0 - _fixed_share(coupling, name)) for name, size in sizes.items())
+    return free / sum(sizes.values()) if sizes else 0.0
 
-    for name, axes in coupling.state_axes.items():
-        tensor = graph.tensor(name)
-        if isinstance(tensor, Parameter):
-            total += tensor.numel()
-            fixed = float(np.prod([(coupling.classes(a) == 0).mean() if len(a) else 1.0 for a in axes]))
-            free += tensor.numel() * (1.0 - fixed)
-    return free / total if total else 0.0
+
+def _fixed_share(coupling: Coupling, name: str) -> float:
+    """Share of a parameter's entries that stand at a locked position along every axis."""
+    axes = coupling.state_axes[name]
+    return float(np.prod([(coupling.classes(a) == 0).mean() if len(a) else 1.0 for a in axes]))

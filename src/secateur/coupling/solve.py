@@ -12,19 +12,22 @@ only restrict what can be cut, so whatever the solver does is sound.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from torch import fx
 
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
+from secateur.coupling.remedies import TIED
 
 Monomial = tuple[int, ...]
 
 _PATIENCE = 200  # refinements tried before conflicts are settled by pinning alone
 _DERIVED = "every position of it is tied to one that cannot be cut"
-_UNIFORM = "all of its positions live and die together, so that removing one would empty the axis"
+_UNIFORM = TIED
 _CONFLICT = "two operators regroup it in ways that no smaller size fits both"
+_IMPLIED = "several axes are compared with copies of themselves along it"
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,13 @@ class Solution:
         atom_of: int64 ``[labels]``; class of each label, 0 for pinned.
         monomials: for each class that is a product, its atoms; other classes are their own atom.
         reasons: for each pinned label that a rule or the solver pinned, the index into ``pins`` or -1.
+        components: int64 ``[labels]``; as ``class_of``, with the classes that are pinned kept apart.
     """
 
     class_of: np.ndarray
     monomials: dict[int, Monomial]
     reasons: np.ndarray
+    components: np.ndarray
 
     def monomial(self, label_class: int) -> Monomial:
         """Atoms that must all be kept for a class to be kept; empty if it is pinned."""
@@ -78,7 +83,8 @@ class _Solver:
             if self._monomial_rules():
                 continue
             break
-        return Solution(np.where(self.pinned, 0, self.class_of), self.monomials, self.reason)
+        class_of = np.where(self.pinned, 0, self.class_of)
+        return Solution(class_of, self.monomials, self.reason, self.class_of)
 
     # -- classes -------------------------------------------------------------------------------------
 
@@ -123,11 +129,18 @@ class _Solver:
             self.pinned & (first[self.class_of] < len(self.facts.pins)), first[self.class_of], -1
         )
 
-    def _pin(self, labels: np.ndarray, why: str, product: Product) -> None:
-        self.facts.pins.append(Pin(labels, why, product.node))
+    def _pin(self, labels: np.ndarray, why: str | int, product: Product) -> None:
+        """Pins labels for a new reason, or for that of an earlier pin, by its index."""
+        if isinstance(why, str):
+            self.facts.pins.append(Pin(labels, why, product.node))
+            why = len(self.facts.pins) - 1
         new = labels[~self.pinned[labels]]
         self.pinned[new] = True
-        self.reason[new] = len(self.facts.pins) - 1
+        self.reason[new] = why
+
+    def _tie(self, first: np.ndarray, second: np.ndarray, node: fx.Node | None = None) -> None:
+        self.edges.append((first, second))
+        self.facts.ties.append((first, second, node))
 
     def _view(self, axis: Axis) -> np.ndarray:
         return np.where(self.pinned[axis], 0, self.class_of[axis])
@@ -166,7 +179,7 @@ class _Solver:
                 factor = np.max(np.stack(grid), axis=0)
                 differs = alone & (factor != whole)
                 if differs.any():
-                    self.edges.append((product.whole[differs], factor[differs]))
+                    self._tie(product.whole[differs], factor[differs], product.node)
                     changed = True
             none = (free == 0) & ~dead
             if none.any():
@@ -174,12 +187,18 @@ class _Solver:
                 changed = True
         return changed
 
-    def _inherited(self, *axes: Axis) -> str:
+    def _inherited(self, *axes: Axis) -> str | int:
+        """The pin that axes are pinned for, by its index: the cause goes where they go."""
         for axis in axes:
             known = self.reason[axis]
             known = known[known >= 0]
             if len(known):
-                return self.facts.pins[int(known[0])].reason
+                return int(known[0])
+        for axis in axes:
+            cause = self.facts.cause_of(axis)
+            if cause is not None:
+                self.facts.pins.append(Pin(axis[:0], cause.reason, cause.node, cause.made))
+                return len(self.facts.pins) - 1
         return _DERIVED
 
     # -- monomials -----------------------------------------------------------------------------------
@@ -194,9 +213,13 @@ class _Solver:
         left: list[int] = []
         right: list[int] = []
         pins: list[int] = []
+        implied: list[tuple[int, int]] = []  # the first lives only where the second does
         conflicts: dict[int, tuple[Monomial, Monomial]] = {}
         by_monomial: dict[Monomial, int] = {}
         for whole, alternatives in definitions.items():
+            if within := [f for f in alternatives if whole in f]:
+                implied += [(whole, a) for f in within for a in f if a != whole]
+                continue
             forms = sorted({expand.product(f) for f in alternatives}, key=lambda m: (len(m), m))
             if any(whole in f for f in forms) or expand.cycles(whole):
                 # It is a factor of itself: what it is part of lives whenever it does.
@@ -221,11 +244,16 @@ class _Solver:
                     pins += sorted(ours | theirs)
                 else:
                     conflicts[whole] = (first, other)
-        if left or pins:
+        united, fixed = _implications(implied)
+        left += [whole for whole, _ in united]
+        right += [factor for _, factor in united]
+        if left or pins or fixed:
             if left:
-                self.edges.append((np.array(left), np.array(right)))
+                self._tie(np.array(left), np.array(right))
             if pins:
                 self._pin(np.array(pins), _CONFLICT, self.live[0])
+            if fixed:
+                self._pin(np.array(fixed), _IMPLIED, self.live[0])
             return True
         if conflicts:
             self._settle(conflicts)
@@ -265,7 +293,7 @@ class _Solver:
                     for x, parts in ((first, common.of_first), (second, common.of_second))
                 ]
                 for a, b in zip(*pieces, strict=True):
-                    self.edges.append((a, b))
+                    self._tie(a, b, second.node)
                 return
             free = [f for x in (first, second) for f in x.factors if not self.pinned[f].all()]
             self._pin(min(free, key=len), _CONFLICT, first)
@@ -308,6 +336,18 @@ class _Solver:
             self._grow()
             return False
         return all((self._view(a) == self._view(b)).all() for a, b in zip(*pieces, strict=True))
+
+
+def _implications(pairs: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[int]]:
+    """What makes ``(a, b)``, a lives only where b does, true: a and b united, or b pinned.
+
+    They are united where each has no other partner; more of them at once would make whole axes live and die
+    together. Returns the pairs to unite and what to pin.
+    """
+    of_first, of_second = Counter(a for a, _ in set(pairs)), Counter(b for _, b in set(pairs))
+    united = [(a, b) for a, b in dict.fromkeys(pairs) if of_first[a] == of_second[b] == 1]
+    fixed = sorted({b for _, b in pairs} - {b for _, b in united})
+    return united, fixed
 
 
 class _Expander:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, fx
 
 from secateur.coupling.facts import Axes, Axis
-from secateur.graph import hint, op_name
+from secateur.graph import bind, fetch, hint, op_name
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,43 @@ class Arguments:
         return int(self.values[name]) % max(len(value), 1)
 
 
-def bind(node: fx.Node) -> dict[str, Any]:
-    """A call's raw arguments by schema name, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
-    out = {}
-    for i, argument in enumerate(schema.arguments):
-        if i < len(node.args):
-            out[argument.name] = node.args[i]
-        elif argument.name in node.kwargs:
-            out[argument.name] = node.kwargs[argument.name]
-        else:
-            out[argument.name] = argument.default_value if argument.has_default_value() else None
-    return out
+LITERAL = "lifted_tensor_"
+"""How the exporter names constants that stand in the code itself, such as the list in ``x[:, [0, 2]]``."""
+
+_COPIES = (
+    "aten::lift_fresh_copy",
+    "aten::lift_fresh",
+    "aten::detach",
+    "aten::detach_",
+    "aten::clone",
+    "aten::to",
+)
+
+
+def literal_indices(node: fx.Node, size: int) -> tuple[int, np.ndarray] | None:
+    """The axis and the positions, counted from zero, that a call takes of its tensor by a list in the code itself.
+
+    None if it takes them by anything else: a tensor of the model or the inputs, a mask, several lists, a table.
+    """
+    given = bind(node)
+    if "index" in given:
+        dim, source = int(given["dim"]), given["index"]
+    else:
+        lists = [(i, x) for i, x in enumerate(given["indices"]) if x is not None]
+        if len(lists) != 1:
+            return None
+        dim, source = lists[0]
+    while isinstance(source, fx.Node) and source.op == "call_function" and op_name(source) in _COPIES:
+        source = source.args[0]
+    if not isinstance(source, fx.Node) or source.op != "get_attr":
+        return None
+    module = node.graph.owning_module
+    if module is None or not str(source.target).rpartition(".")[2].startswith(LITERAL):
+        return None
+    value = fetch(module, str(source.target))
+    if value.is_meta or value.dim() != 1 or value.dtype not in (torch.int64, torch.int32):
+        return None
+    return dim, value.cpu().numpy() % size
 
 
 def _resolve(value: Any, values: dict[fx.Node, Any]) -> Any:
@@ -99,4 +124,4 @@ def _resolve(value: Any, values: dict[fx.Node, Any]) -> Any:
     return value
 
 
-__all__ = ["Arguments", "Value", "bind", "op_name"]
+__all__ = ["LITERAL", "Arguments", "Value", "bind", "literal_indices", "op_name"]

@@ -83,3 +83,35 @@ def hint(value: Any) -> int:
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """The shape of a node's tensor in the example inputs."""
     return tuple(hint(s) for s in node.meta["val"].shape)
+
+
+def bind(node: fx.Node) -> dict[str, Any]:
+    """A call's raw arguments by schema name, defaults included."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
+    out = {}
+    for i, argument in enumerate(schema.arguments):
+        if i < len(node.args):
+            out[argument.name] = node.args[i]
+        elif argument.name in node.kwargs:
+            out[argument.name] = node.kwargs[argument.name]
+        else:
+            out[argument.name] = argument.default_value if argument.has_default_value() else None
+    return out
+
+
+def flat_arguments(node: fx.Node) -> list[Any]:
+    """A call's arguments in the order of its schema, lists taken apart; places agree between calls of an operator."""
+    found: list[Any] = []
+
+    def visit(value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+        else:
+            found.append(value)
+
+    for value in bind(node).values():
+        visit(value)
+    return found

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
+import os
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +19,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from secateur.errors import InputError, NotExportable, NotFinite
 from secateur.graph.faithful import check_faithful
+from secateur.graph.fold import fold_parameters
 from secateur.graph.modes import follow_modes
-from secateur.graph.normalise import drop_assertions, drop_dead, fold_parameters, inline_wrappers, op_name
+from secateur.graph.normalise import drop_assertions, drop_dead, inline_wrappers, op_name
 from secateur.graph.record import Graph, fetch
+from secateur.graph.unbacked import hint_sizes
 from secateur.task import Inputs
 
 Dynamic = Mapping[str | int, Sequence[int]]
@@ -48,7 +53,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     _check_finite(model)
     args, kwargs = split_inputs(example_inputs)
     small_args, small_kwargs, batch = _two_samples(args, kwargs)
-    with _evaluating(model):
+    with evaluating(model):
+        _name_keywords(model, small_kwargs)
         try:
             program = _export(
                 model, small_args, small_kwargs, _dynamic_shapes(small_args, small_kwargs, dynamic)
@@ -75,8 +81,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
     module.recompile()
-    with _evaluating(model):
+    with evaluating(model):
         check_faithful(model, module, small_args, small_kwargs)
+    hint_sizes(module, small_args, small_kwargs)
     return Graph(
         module=module,
         args=small_args,
@@ -104,10 +111,15 @@ def split_inputs(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any
 
 def _check_finite(model: nn.Module) -> None:
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.is_meta:
-            # One sum decides in the common case; a finite tensor can overflow it, so look again.
-            if not torch.isfinite(tensor.detach().sum()) and not torch.isfinite(tensor.detach()).all():
-                raise NotFinite(f"'{name}' holds NaN or infinity; load sound weights before pruning")
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
+            continue
+        # One sum decides in the common case; a finite tensor can overflow it, so look again.
+        if torch.isfinite(tensor.detach().sum()) or torch.isfinite(tensor.detach()).all():
+            continue
+        # A buffer may mean infinity: a mask before a softmax, a bound that binds nothing. Statistics never do.
+        bound = not isinstance(tensor, nn.Parameter) and "running_" not in name
+        if not bound or torch.isnan(tensor.detach()).any():
+            raise NotFinite(f"'{name}' holds NaN or infinity; load sound weights before pruning")
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -149,24 +161,51 @@ def _dynamic_shapes(args: Any, kwargs: Any, dynamic: Dynamic | None) -> Any:
     return {k: axes(k, v) for k, v in kwargs.items()} or None
 
 
+def _name_keywords(model: nn.Module, kwargs: Any) -> None:
+    """Gives ``forward(**kwargs)`` a parameter for each keyword: the exporter loses symbolic axes without one.
+
+    On the instance, and until :func:`_evaluating` puts back what was there.
+    """
+    whole = model.forward
+    signature = inspect.signature(whole)
+    kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    unnamed = [k for k in kwargs if k not in signature.parameters]
+    if not unnamed or len(kept) == len(signature.parameters):
+        return
+
+    def forward(*args: Any, **keywords: Any) -> Any:
+        return whole(*args, **keywords)
+
+    named = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY) for k in unnamed]
+    forward.__signature__ = signature.replace(parameters=[*kept, *named])  # type: ignore[attr-defined]
+    model.forward = forward
+
+
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; then every attribute is as it was, caches that the export filled included."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     attributes = [(m, dict(m.__dict__)) for m in model.modules()]
     caches = [(v, v.copy()) for _, held in attributes for v in held.values() if type(v) in (dict, list)]
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the projections
+    detect, transformer._detect_is_causal_mask = transformer._detect_is_causal_mask, _not_looked_at
     model.eval()
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        transformer._detect_is_causal_mask = detect
         for module, before in attributes:
             module.__dict__.clear()
             module.__dict__.update(before)
         for cache, content in caches:
             cache.clear()
             cache.update(content) if isinstance(cache, dict) else cache.extend(content)
+
+
+def _not_looked_at(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """In place of torch's look at a mask's values, which could only replace the mask by a flag of the same effect."""
+    return is_causal is True
 
 
 def _export(model: nn.Module, args: Any, kwargs: Any, shapes: Any) -> torch.export.ExportedProgram:
@@ -199,8 +238,8 @@ def _words(error: BaseException) -> str:
 
 def _user_line(error: BaseException) -> str:
     """The innermost line of the traceback that is not torch's own, as ``file:line 'code'``."""
-    torch_home = str(Path(torch.__file__).parent)
-    ours = str(Path(__file__).parent)
+    torch_home = str(Path(torch.__file__).parent) + os.sep
+    ours = str(Path(__file__).parent) + os.sep
     frames = [
         f
         for f in traceback.extract_tb(error.__traceback__)

@@ -12,14 +12,15 @@ import numpy as np
 from torch.nn import Parameter
 
 from secateur.cost import BoundCost, Macs, Params
-from secateur.coupling import Group, Groups, Lock
+from secateur.coupling import Cause, Group, Groups, Lock
 
 
 def analysis(groups: Groups) -> dict[str, Any]:
     """The content of ``analysis.json``: counts of the whole model, groups, and locks with their reasons.
 
-    ``params`` of a lock are the parameters at the locked positions; a buffer has none. Suitability and sensitivity are
-    not measured, and are ``None``.
+    ``weights`` are the parameters with two axes and more, in the order of the program. ``params`` of a lock are the
+    parameters at the locked positions; a buffer has none. What is locked as one has one ``component``. Suitability and
+    sensitivity are not measured, and are ``None``.
     """
     params, macs = Params(groups.graph).bind(groups), Macs(groups.graph).bind(groups)
     everything = _without(groups, np.empty(0, dtype=np.int64))
@@ -28,11 +29,17 @@ def analysis(groups: Groups) -> dict[str, Any]:
         "params": round(dense),
         "macs": round(macs.of(everything)),
         "prunable_share": float(groups.prunable_share),
+        "weights": _weights(groups),
         "groups": [_group(groups, group, params, dense) for group in groups],
-        "locked": [_lock(groups, lock) for lock in groups.locked],
+        "locked": locked(groups),
         "suitability": None,
         "sensitivity": None,
     }
+
+
+def locked(groups: Groups) -> list[dict[str, Any]]:
+    """What is locked, as ``analysis.json`` has it."""
+    return [_lock(groups, lock) for lock in groups.locked]
 
 
 def _without(groups: Groups, atoms: np.ndarray) -> np.ndarray:
@@ -45,8 +52,31 @@ def _group(groups: Groups, group: Group, params: BoundCost, dense: float) -> dic
         "name": group.name,
         "units": group.units,
         "params": round(dense - params.of(_without(groups, group.atoms))),
-        "axes": [{"param": m.param, "axis": m.axis, "multiplicity": m.multiplicity} for m in group.members],
+        "axes": [
+            {"param": m.param, "axis": m.axis, "multiplicity": m.multiplicity, "reads": m.consumes}
+            for m in group.members
+        ],
     }
+
+
+def _weights(groups: Groups) -> list[dict[str, Any]]:
+    """The parameters with at least two axes, in the order in which the program first uses them."""
+    rows: dict[int, dict[str, Any]] = {}
+    for node in groups.graph.nodes:
+        for used in node.all_input_nodes if node.op == "call_function" else ():
+            tensor = groups.graph.tensor(str(used.target)) if used.op == "get_attr" else None
+            if isinstance(tensor, Parameter) and sum(n > 1 for n in tensor.shape) > 1:
+                name = str(used.target)
+                rows.setdefault(
+                    id(tensor),
+                    {
+                        "param": name,
+                        "shape": list(tensor.shape),
+                        "params": tensor.numel(),
+                        "prunable_share": groups.prunable(name),
+                    },
+                )
+    return list(rows.values())
 
 
 def _lock(groups: Groups, lock: Lock) -> dict[str, Any]:
@@ -56,9 +86,22 @@ def _lock(groups: Groups, lock: Lock) -> dict[str, Any]:
         "param": lock.param,
         "axis": lock.axis,
         "size": lock.size,
+        "positions": lock.positions,
+        "spans": [list(span) for span in lock.spans],
         "params": held,
-        "operator": lock.operator,
-        "reason": lock.reason,
-        "source": lock.source,
-        "remedy": lock.remedy,
+        "reads": (lock.param, lock.axis) in groups.consumed,
+        "component": lock.component,
+        **_cause(lock.causes[0]),
+        "further": [_cause(cause) for cause in lock.causes[1:]],
+    }
+
+
+def _cause(cause: Cause) -> dict[str, str]:
+    return {
+        "kind": cause.kind,
+        "operator": cause.operator,
+        "reason": cause.reason,
+        "source": cause.source,
+        "layer": cause.layer,
+        "remedy": cause.remedy,
     }

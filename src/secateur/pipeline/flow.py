@@ -90,7 +90,7 @@ def compress(
         data = split_data(data[0], data[1], seed=recipe.seed, held_out=recipe.held_out)
     task = task or classification(data.labels)
     example = data.example_inputs if example_inputs is None else example_inputs
-    groups = find_groups(trace(model, example))
+    groups = find_groups(trace(model, example), free_outputs=recipe.free_outputs)
     check_data(data, classes=_classes(model, example, task))
     hashes = {"model": model_hash(model), "data": fingerprint(data)}
     with open_folder(out, recipe, hashes) as folder:

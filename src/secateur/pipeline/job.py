@@ -132,7 +132,7 @@ def scored(job: Job, model: nn.Module, groups: Groups) -> Scores:
 
 def regroup(job: Job, model: nn.Module) -> Groups:
     """Groups of a model that was cut before."""
-    return find_groups(trace(model, job.example))
+    return find_groups(trace(model, job.example), free_outputs=job.recipe.free_outputs)
 
 
 def points_lost(task: Task, dense: float, now: float) -> float:

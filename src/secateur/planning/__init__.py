@@ -3,11 +3,12 @@
 from secateur.planning.allocate import Allocator, Care, Global, Problem, Uniform, allocate
 from secateur.planning.budget import QUALITY, RELATIVE, Amount, Budget, parse_amount
 from secateur.planning.choice import Blocks, Choice, Orders, source
-from secateur.planning.plan import Plan, choice_of, dead_atoms, plan_of
+from secateur.planning.plan import Fold, Plan, choice_of, dead_atoms, plan_of
 from secateur.planning.rounding import Rounding
+from secateur.planning.ties import Ties
 
 __all__ = [
-    "QUALITY", "RELATIVE", "Allocator", "Amount", "Blocks", "Budget", "Care", "Choice", "Global", "Orders",
-    "Plan", "Problem", "Rounding", "Uniform", "allocate", "choice_of", "dead_atoms", "parse_amount", "plan_of",
+    "QUALITY", "RELATIVE", "Allocator", "Amount", "Blocks", "Budget", "Care", "Choice", "Fold", "Global", "Orders",
+    "Plan", "Problem", "Rounding", "Ties", "Uniform", "allocate", "choice_of", "dead_atoms", "parse_amount", "plan_of",
     "source",
 ]  # fmt: skip

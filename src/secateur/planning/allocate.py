@@ -17,8 +17,10 @@ from secateur.cost import BoundCost, Cost, modules_with_weights
 from secateur.coupling import Group, Groups
 from secateur.errors import Infeasible, RecipeError
 from secateur.planning.budget import Amount, Budget
+from secateur.planning.bundle import bundles
 from secateur.planning.plan import Plan, plan_of
 from secateur.planning.rounding import Rounding
+from secateur.planning.ties import Ties
 from secateur.scoring import Scores
 
 ATTAINED = 0.97  # a count budget is attained within [0.97, 1] of what was asked
@@ -29,7 +31,7 @@ class Allocator(ABC):
 
     @abstractmethod
     def widths(self, problem: Problem, level: float) -> np.ndarray:
-        """Units to keep, int64 ``[groups]``; grows with ``level``."""
+        """Levels to keep, int64 ``[bundles]``; grows with ``level``."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Uniform(Allocator):
     """The same share of units in every group."""
 
     def widths(self, problem: Problem, level: float) -> np.ndarray:
-        """Each group's share, rounded, between its floor and all of it."""
-        wanted = [problem.rounding.nearest(g, level * g.units) for g in problem.groups]
+        """Each bundle's share, rounded, between its floor and all of it."""
+        wanted = [b.nearest(problem.rounding, level * b.levels) for b in problem.bundles]
         return np.clip(np.array(wanted, dtype=np.int64), problem.floors, problem.units)
 
 
@@ -54,7 +56,7 @@ class Global(Allocator):
             return problem.floors.copy()
         threshold = ranking[cut]
         above = [int((s >= threshold).sum()) for s in problem.saliencies]
-        wanted = [problem.rounding.nearest(g, n) for g, n in zip(problem.groups, above, strict=True)]
+        wanted = [b.nearest(problem.rounding, n) for b, n in zip(problem.bundles, above, strict=True)]
         return np.clip(np.array(wanted, dtype=np.int64), problem.floors, problem.units)
 
 
@@ -76,33 +78,39 @@ class Care:
 
 
 class Problem:
-    """Groups, saliencies and floors, as arrays; what an allocator looks at."""
+    """Bundles, saliencies and floors, as arrays; what an allocator looks at. A group is a bundle unless tied."""
 
     def __init__(
-        self, scores: Scores, rounding: Rounding, care: Care | None, limits: Sequence[Limit] = ()
+        self,
+        scores: Scores,
+        rounding: Rounding,
+        care: Care | None,
+        limits: Sequence[Limit] = (),
+        ties: Ties | None = None,
     ) -> None:
-        self.groups: tuple[Group, ...] = scores.groups.groups
+        self.bundles = bundles(scores.groups.groups, ties)
         self.coupling = scores.groups.coupling
         self.rounding = rounding
         self.ranked_apart = not scores.comparable
-        self.units = np.array([g.units for g in self.groups], dtype=np.int64)
-        raw = [scores.aligned(g.name) for g in self.groups]
-        relative = [s if scores.comparable else s / max(float(s.mean()), 1e-30) for s in raw]
+        self.units = np.array([b.levels for b in self.bundles], dtype=np.int64)
+        raw = {g.name: scores.aligned(g.name) for g in scores.groups}
+        relative = {n: s if scores.comparable else s / max(float(s.mean()), 1e-30) for n, s in raw.items()}
+        found = [b.sorted_units(relative) for b in self.bundles]
+        self.atoms = [atoms for _, atoms in found]
         # What a unit is worth for what it costs: the greedy rule of the knapsack (Dantzig, 1957).
         prices = self._prices(limits if scores.comparable else ())
-        self.saliencies = [s / p for s, p in zip(relative, prices, strict=True)]
-        self.order = [np.argsort(-s, kind="stable") for s in self.saliencies]
+        self.saliencies = [s / p for (s, _), p in zip(found, prices, strict=True)]
         self.ranking = np.sort(np.concatenate(self.saliencies)) if self.saliencies else np.empty(0)
         self.floors = self._floors(scores.groups, care)
 
     def _prices(self, limits: Sequence[Limit]) -> np.ndarray:
-        """What a unit of each group costs, as a share of what is limited; the least of all where it costs nothing."""
+        """What a level of each bundle costs, as a share of what is limited; the least of all where it costs nothing."""
         everything = np.ones(self.coupling.facts.size, dtype=bool)
-        prices = np.zeros(len(self.groups))
+        prices = np.zeros(len(self.bundles))
         for limit in limits:
             dense = limit.cost.of(everything)
-            for i, group in enumerate(self.groups):
-                less = limit.cost.of(self.coupling.alive(group.atoms[:1]))
+            for i, atoms in enumerate(self.atoms):
+                less = limit.cost.of(self.coupling.alive(atoms[0]))
                 prices[i] += (dense - less) / limit.dense
         return (
             np.where(prices > 0, prices, prices[prices > 0].min(initial=1.0))
@@ -111,19 +119,20 @@ class Problem:
         )
 
     def _floors(self, groups: Groups, care: Care | None) -> np.ndarray:
-        floors = np.ones(len(self.groups), dtype=np.int64)
+        floors = np.ones(len(self.bundles), dtype=np.int64)
         edges = _edge_groups(groups)
-        for i, group in enumerate(self.groups):
-            share = 0.0
+        for i, bundle in enumerate(self.bundles):
+            share = 1.0 if bundle.frozen else 0.0
             if care is not None:
-                on_edge, in_stream = group.name in edges, self.ranked_apart and _is_stream(groups, group)
-                share = max(care.least, care.edges * on_edge, care.streams * in_stream)
-            floors[i] = min(group.units, self.rounding.nearest(group, share * group.units))
+                on_edge = any(g.name in edges for g in bundle.groups)
+                in_stream = self.ranked_apart and any(_is_stream(groups, g) for g in bundle.groups)
+                share = max(share, care.least, care.edges * on_edge, care.streams * in_stream)
+            floors[i] = min(bundle.levels, bundle.nearest(self.rounding, share * bundle.levels))
         return floors
 
     def dead(self, widths: np.ndarray) -> np.ndarray:
-        """The atoms removed when each group keeps its most salient units."""
-        gone = [g.atoms[order[int(n) :]] for g, order, n in zip(self.groups, self.order, widths, strict=True)]
+        """The atoms removed when each bundle keeps its most salient levels."""
+        gone = [atoms[int(n) :].reshape(-1) for atoms, n in zip(self.atoms, widths, strict=True)]
         return np.concatenate(gone) if gone else np.empty(0, dtype=np.int64)
 
     def alive(self, widths: np.ndarray) -> np.ndarray:
@@ -140,6 +149,7 @@ def allocate(
     allocator: Allocator | None = None,
     rounding: Rounding | None = None,
     care: Care | None = None,
+    ties: Ties | None = None,
 ) -> Plan:
     """Chooses what to keep.
 
@@ -151,6 +161,7 @@ def allocate(
         allocator: :class:`Global` for a budget, :class:`Uniform` for ``keep``, by default.
         rounding: multiples of eight by default.
         care: floors, see :class:`Care`.
+        ties: groups whose widths must change together, or not at all.
 
     Raises:
         Infeasible: even the smallest model is over the budget; names the nearest possible.
@@ -162,7 +173,7 @@ def allocate(
     if keep is not None:
         if not 0 < keep <= 1:
             raise RecipeError(f"keep={keep} must be above 0 and at most 1")
-        problem = Problem(scores, rounding, None)
+        problem = Problem(scores, rounding, None, ties=ties)
         widths = (allocator or Uniform()).widths(problem, keep)
         return plan_of(scores.groups, problem.dead(_whole_where_tiny(problem, widths)), scores.orders)
     assert budget is not None
@@ -171,7 +182,7 @@ def allocate(
     if not isinstance(allocator or Global(), Global):
         care = replace(care, streams=0.0)
     for attempt in (care, replace(care, streams=0.0), None):
-        problem = Problem(scores, rounding, attempt, limits)
+        problem = Problem(scores, rounding, attempt, limits, ties)
         if _fits(problem, limits, problem.floors):
             widths = _search(problem, limits, allocator or Global())
             return plan_of(scores.groups, problem.dead(widths), scores.orders)
@@ -228,7 +239,7 @@ def _search(problem: Problem, limits: Sequence[Limit], allocator: Allocator) -> 
             low, widths = middle, tried
         else:
             high = middle
-    steps = np.array([problem.rounding.step(g) for g in problem.groups], dtype=np.int64)
+    steps = np.array([b.step(problem.rounding) for b in problem.bundles], dtype=np.int64)
     widths = _fill(problem, limits, widths, steps)
     # Widths may leave the friendly multiple only where the budget would otherwise not be attained.
     while _attained(problem, limits, widths) < ATTAINED and steps.max(initial=1) > 1:
@@ -276,8 +287,7 @@ def _fill(
     open_groups = {i for i in range(len(widths)) if widths[i] < problem.units[i]} - closed
 
     def gain(i: int) -> float:
-        back = problem.order[i][widths[i] : widths[i] + steps[i]]
-        return float(problem.saliencies[i][back].mean())
+        return float(problem.saliencies[i][widths[i] : widths[i] + steps[i]].mean())
 
     while open_groups:
         best = max(sorted(open_groups), key=gain)
@@ -297,11 +307,11 @@ def _whole_where_tiny(problem: Problem, widths: np.ndarray) -> np.ndarray:
     Halving a channel multiplier or the heads of a tiny transformer on top of the channels would leave
     far less than the share that was asked for.
     """
-    many = np.array(
-        [max((m.multiplicity for m in g.members), default=1) > 1 for g in problem.groups], dtype=bool
-    )
-    tiny = (problem.units < 4) & many
-    return np.where(tiny, problem.units, widths)
+    tiny = [
+        any(g.units < 4 and max((m.multiplicity for m in g.members), default=1) > 1 for g in bundle.groups)
+        for bundle in problem.bundles
+    ]
+    return np.where(np.array(tiny, dtype=bool), problem.units, widths)
 
 
 def _infeasible(problem: Problem, limits: Sequence[Limit]) -> Infeasible:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from secateur.coupling import Groups
 from secateur.errors import PlanError
 from secateur.files import whole_file
+from secateur.graph import outputs
 from secateur.planning.choice import Blocks, Choice, Orders, normal, original_indices, read_choice
 from secateur.planning.sequence import Kept, Permuted, compose
 
@@ -28,14 +30,31 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
+class Fold:
+    """A factor that weights take so that a constant computed from widths may change.
+
+    Args:
+        node: name of the call in the traced program.
+        operands: its arguments of which one is multiplied, the preferred one first.
+        factor: by which.
+        arguments: what the call's arguments become.
+    """
+
+    node: str
+    operands: tuple[str, ...]
+    factor: float
+    arguments: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to keep of a model.
 
-    Where heads and their dimensions are merged on one axis, as in the output of a query's projection, ``kept``
-    says all: each head keeps those indices of its own that are named, as many as every other head, in their order.
-    The inputs of a grouped convolution have no such axis: ``weight [groups * out, inputs of a group]`` holds
-    one set of columns for each block of rows. There, ``permuted`` names the columns that each block keeps, and
-    ``kept`` counts positions after the permutation that puts these first. :meth:`take` applies both to a tensor.
+    Where heads and their dimensions are merged on one axis, as in the output of a query's projection, ``kept`` says
+    all: each head keeps the indices of its own that are named, as many as every other head, in their order. The
+    inputs of a grouped convolution have no such axis: ``weight [groups * out, inputs of a group]`` holds one set of
+    columns for each block of rows. There, ``permuted`` names the columns of each block, and ``kept`` counts positions
+    after the permutation that puts these first. :meth:`take` applies both to a tensor.
 
     Args:
         fingerprint: of the model the indices refer to.
@@ -43,14 +62,20 @@ class Plan:
         removed: what is removed whole.
         permuted: ``{parameter or buffer: {axis: Blocks}}``, for the axes along which each block of another axis
             keeps indices of its own.
+        folded: factors that weights take besides those of attention's default scale: where the user's own class
+            computes a constant from its widths.
         version: of this format.
+        outputs: for outputs that were set free and get narrower, by index: ``{axis: sorted original indices}`` that are
+            left; what reads such an output must be cut alike.
     """
 
     fingerprint: str
     kept: Kept
     removed: tuple[str, ...] = ()
     permuted: Permuted = field(default_factory=dict)
+    folded: tuple[Fold, ...] = ()
     version: int = VERSION
+    outputs: Mapping[int, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def then(self, second: Plan) -> Plan:
         """The plan that does this one, and on its result ``second``.
@@ -59,7 +84,14 @@ class Plan:
             PlanError: ``second`` keeps indices that this plan leaves nothing at.
         """
         kept, permuted = compose(self.kept, self.permuted, second.kept, second.permuted)
-        return Plan(self.fingerprint, kept, self.removed + second.removed, permuted)
+        folded = _composed(self.folded, second.folded)
+        outputs = {index: dict(axes) for index, axes in self.outputs.items()}
+        for index, narrowed in second.outputs.items():
+            for axis, indices in narrowed.items():
+                before = outputs.setdefault(index, {}).get(axis)
+                outputs[index][axis] = tuple(indices) if before is None else tuple(before[i] for i in indices)
+        removed = self.removed + second.removed
+        return Plan(self.fingerprint, kept, removed, permuted, folded, outputs=outputs)
 
     def take(self, name: str, tensor: Tensor) -> Tensor:
         """The part that stays of a tensor shaped like the parameter called ``name``, such as its momentum."""
@@ -87,6 +119,12 @@ class Plan:
                 for n, axes in self.permuted.items()
             },
         }
+        if self.outputs:
+            body["outputs"] = {
+                str(o): {str(a): list(i) for a, i in axes.items()} for o, axes in self.outputs.items()
+            }
+        if self.folded:
+            body["folded"] = [{**asdict(f), "operands": list(f.operands)} for f in self.folded]
         return {**body, "digest": _digest(body)}
 
     @classmethod
@@ -98,7 +136,9 @@ class Plan:
         """
         try:
             body = {k: data[k] for k in ("version", "fingerprint", "kept", "removed", "permuted")}
+            body |= {"outputs": data["outputs"]} if "outputs" in data else {}
             digest = data["digest"]
+            body |= {"folded": data["folded"]} if "folded" in data else {}
         except (TypeError, KeyError) as error:
             raise PlanError(f"{origin} is not a plan: it has no {error}; make it anew") from error
         if body["version"] != VERSION:
@@ -111,9 +151,11 @@ class Plan:
             )
         try:
             kept, permuted = _indices(body["kept"]), _blocks(body["permuted"])
+            folded = tuple(Fold(**{**f, "operands": tuple(f["operands"])}) for f in body.get("folded", ()))
+            outputs = {int(o): axes for o, axes in _indices(body.get("outputs", {})).items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PlanError(f"{origin} does not hold indices by parameter and axis; make it anew") from error
-        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted)
+        return cls(body["fingerprint"], kept, tuple(body["removed"]), permuted, folded, outputs=outputs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""
@@ -136,6 +178,16 @@ class Plan:
         return cls.from_json(data, str(path))
 
 
+def _composed(first: tuple[Fold, ...], second: tuple[Fold, ...]) -> tuple[Fold, ...]:
+    """Factors of both, multiplied where they are those of one call."""
+    found = {f.node: f for f in first}
+    for fold in second:
+        before = found.get(fold.node)
+        factor = fold.factor * (before.factor if before else 1.0)
+        found[fold.node] = replace(fold, factor=factor)
+    return tuple(found.values())
+
+
 def plan_of(groups: Groups, dead_atoms: np.ndarray, orders: Orders | None = None) -> Plan:
     """The plan that removes these atoms.
 
@@ -145,12 +197,25 @@ def plan_of(groups: Groups, dead_atoms: np.ndarray, orders: Orders | None = None
         orders: where each context keeps units of its own, the units of each in their order; see
             :class:`secateur.scoring.Scores`. The n-th atom of such a group then means what stands n-th.
     """
-    kept, permuted = original_indices(groups, normal(groups, dead_atoms, orders or {}))
+    choice = normal(groups, dead_atoms, orders or {})
+    kept, permuted = original_indices(groups, choice)
     return Plan(
         groups.graph.fingerprint,
         {name: {axis: tuple(i) for axis, i in axes.items()} for name, axes in kept.items()},
         permuted=permuted,
+        outputs=_narrowed(groups, groups.coupling.alive(choice.dead)),
     )
+
+
+def _narrowed(groups: Groups, alive: np.ndarray) -> dict[int, dict[int, tuple[int, ...]]]:
+    """What is left of the outputs that get narrower, by index and axis."""
+    found: dict[int, dict[int, tuple[int, ...]]] = {}
+    for output in outputs(groups.graph):
+        for i, axis in enumerate(groups.coupling.values[output.node].axes):
+            mask = groups.coupling.keep(axis, alive)
+            if not mask.all():
+                found.setdefault(output.index, {})[i] = tuple(np.nonzero(mask)[0].tolist())
+    return found
 
 
 def dead_atoms(groups: Groups, plan: Plan) -> np.ndarray:
@@ -193,6 +258,10 @@ def choice_of(groups: Groups, plan: Plan) -> Choice:
                 f"the plan splits what is coupled, first at '{different[0]}': "
                 "it was altered or is for another model"
             )
+    if plan.outputs and plan.outputs != implied.outputs:
+        raise PlanError(
+            "the plan's outputs are not what its parameters give: it was altered or is for another model"
+        )
     return choice
 
 

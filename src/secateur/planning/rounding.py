@@ -30,7 +30,11 @@ class Rounding:
 
     def nearest(self, group: Group, wanted: float) -> int:
         """The number of units to keep nearest to ``wanted``: at least one step, ties upwards."""
-        step = self.step(group)
-        if wanted >= group.units:
-            return group.units
-        return min(group.units, max(step, int(wanted / step + 0.5) * step))
+        return nearest(self.step(group), group.units, wanted)
+
+
+def nearest(step: int, units: int, wanted: float) -> int:
+    """The multiple of ``step`` nearest to ``wanted``, between one step and all units, ties upwards."""
+    if wanted >= units:
+        return units
+    return min(units, max(step, int(wanted / step + 0.5) * step))

@@ -7,6 +7,7 @@ before they began among the candidates, and so never return a model that is wors
 """
 
 from secateur.recovery.batchnorm import RecalibrateBatchNorm
+from secateur.recovery.carry import carry_optimizer
 from secateur.recovery.distil import Distil
 from secateur.recovery.finetune import FineTune
 from secateur.recovery.recoverer import EpochRecord, Recoverer, Recovery, Setting, recover, recover_
@@ -22,6 +23,7 @@ __all__ = [
     "Recoverer",
     "Recovery",
     "Setting",
+    "carry_optimizer",
     "recover",
     "recover_",
 ]

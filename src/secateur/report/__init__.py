@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from secateur.report.causes import Cause, by_cause, held
+from secateur.report.names import folded, name_range, pattern
 from secateur.report.page import write_report
+from secateur.report.picture import picture
 
-__all__ = ["write_report"]
+__all__ = ["Cause", "by_cause", "folded", "held", "name_range", "pattern", "picture", "write_report"]

@@ -14,9 +14,11 @@ from typing import Any
 from secateur.errors import RunFolderError
 from secateur.files import whole_file
 from secateur.report import sections, variants, verdict
+from secateur.report.charts import Svg
 from secateur.report.figures import quantity, times
 from secateur.report.final import final_metric, metric_text
 from secateur.report.parts import Cell, Chart, Head, Row, Table
+from secateur.report.picture import picture
 from secateur.report.read import read_run
 from secateur.report.records import Run
 
@@ -52,6 +54,7 @@ class View:
     classes: Table | None
     baselines: Table | None
     locks: Table | None
+    picture: Svg | None
     environment: tuple[tuple[str, str], ...]
 
     def shows(self, part: str) -> bool:
@@ -160,8 +163,15 @@ def _view(run: Run, key: str) -> View:
         classes=sections.classes(run),
         baselines=sections.baselines(run),
         locks=sections.locks(run),
+        picture=_picture(run),
         environment=sections.environment(run),
     )
+
+
+def _picture(run: Run) -> Svg | None:
+    """Which layers of the dense model are coupled; records of earlier versions do not say enough."""
+    record = run.analysis.record if run.analysis is not None else {}
+    return picture(record, _model(run) or "The model before the cut") if record.get("weights") else None
 
 
 def _title(run: Run) -> str:

@@ -287,6 +287,7 @@ def _analysis(record: Mapping[str, Any]) -> Analysis:
         groups=len(groups),
         units=sum(number(g.get("units")) or 0.0 for g in groups),
         locks=tuple(locks),
+        record=record,
     )
 
 

@@ -162,7 +162,7 @@ class Lock:
 
 @dataclass(frozen=True)
 class Analysis:
-    """``analysis.json``, with the locked axes gathered by reason."""
+    """``analysis.json``, with the locked axes gathered by reason, and as it is."""
 
     params: float | None
     macs: float | None
@@ -170,6 +170,7 @@ class Analysis:
     groups: int
     units: float
     locks: tuple[Lock, ...]
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

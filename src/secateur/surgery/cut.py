@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from secateur.coupling import Groups, Rule, find_groups
+from secateur.coupling import Groups, Operator, Rule, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import Dynamic, trace
 from secateur.planning import Plan, choice_of
 from secateur.surgery.emit import emit
 from secateur.surgery.prepare import Prepared, prepare
+from secateur.surgery.rescale import Rescale
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import Verification, verify
 from secateur.task import Inputs
@@ -46,7 +47,7 @@ def cut(
     model: nn.Module,
     plan: Plan,
     example_inputs: Inputs,
-    rules: Mapping[str, Rule] | None = None,
+    rules: Mapping[str, Rule | Operator] | None = None,
     dynamic: Dynamic | None = None,
 ) -> fx.GraphModule:
     """Applies a plan to a model and returns a smaller one; the model is not changed.
@@ -62,7 +63,9 @@ def cut(
         PlanError: the plan is for another model, or was altered.
         NotVerified: the result differs from the masked original; nothing is returned.
     """
-    return cut_groups(find_groups(trace(model, example_inputs, dynamic=dynamic), rules), plan).module
+    free = {index: list(axes) for index, axes in plan.outputs.items()}
+    groups = find_groups(trace(model, example_inputs, dynamic=dynamic), rules, free)
+    return cut_groups(groups, plan).module
 
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:
@@ -70,10 +73,19 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     choice = choice_of(groups, plan)
     sizes = Sizes(groups.coupling, groups.coupling.alive(choice.dead))
     _no_axis_empty(groups, sizes)
-    prepared = prepare(groups, sizes, choice.orders, dtype=dtype)
+    prepared = prepare(groups, sizes, choice.orders, rescales=_folds(groups, plan), dtype=dtype)
     emitted = emit(prepared.groups, sizes)
     verification = verify(prepared.groups, emitted, dtype)
     return Cut(emitted.module, verification, prepared, sizes)
+
+
+def _folds(groups: Groups, plan: Plan) -> list[Rescale]:
+    nodes = {n.name: n for n in groups.graph.nodes}
+    return [
+        Rescale(nodes[f.node], f.operands, f.factor, dict(f.arguments))
+        for f in plan.folded
+        if f.node in nodes
+    ]
 
 
 def _no_axis_empty(groups: Groups, sizes: Sizes) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from secateur.coupling import Groups, Value
 from secateur.graph import fetch, op_name
-from secateur.surgery.rewrites import REWRITES, Call
+from secateur.surgery.rewrites import Call, rewrite_of
 from secateur.surgery.sizes import Sizes
 
 
@@ -30,24 +30,16 @@ class Emitted:
 def emit(groups: Groups, sizes: Sizes) -> Emitted:
     """Builds the program that computes only what ``sizes`` keeps."""
     old = groups.graph.module
-    coupling = groups.coupling
-    graph = fx.Graph()
-    nodes: dict[fx.Node, fx.Node] = {}
     state: dict[str, Any] = {}
+    nodes = rewrite(groups, sizes, state)
     copies: dict[int, Any] = {}
     for node in old.graph.nodes:
-        new = graph.node_copy(node, lambda n: nodes[n])
-        new.meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
-        nodes[node] = new
-        value = coupling.values.get(node)
         if node.op == "get_attr":
             original = fetch(old, str(node.target))
             if id(original) not in copies:
-                copies[id(original)] = _cut_tensor(original, value, sizes)
+                copies[id(original)] = _cut_tensor(original, groups.coupling.values.get(node), sizes)
             state[str(node.target)] = copies[id(original)]
-        elif node.op == "call_function" and value is not None and op_name(node) in REWRITES:
-            notes = coupling.facts.notes.get(node, {})
-            REWRITES[op_name(node)](Call(node, new, coupling.values, notes, sizes))
+    graph = next(iter(nodes.values())).graph
     graph.set_codegen(copy.deepcopy(old.graph._codegen))
     module = fx.GraphModule(state, graph, class_name="Pruned")
     module.train(False)
@@ -57,6 +49,28 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
         "fingerprint": traced.fingerprint, "args": traced.args, "kwargs": dict(traced.kwargs),
     }  # fmt: skip
     return Emitted(module, nodes, sizes)
+
+
+def rewrite(groups: Groups, sizes: Sizes, state: dict[str, Any]) -> dict[fx.Node, fx.Node]:
+    """A copy of the program's nodes with the sizes in their arguments rewritten, by original node.
+
+    Args:
+        groups: of the program.
+        sizes: what is kept.
+        state: takes the constants that rewrites add.
+    """
+    coupling, graph = groups.coupling, fx.Graph()
+    nodes: dict[fx.Node, fx.Node] = {}
+    for node in groups.graph.module.graph.nodes:
+        new = graph.node_copy(node, lambda n: nodes[n])
+        new.meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
+        nodes[node] = new
+        if node.op == "call_function" and coupling.values.get(node) is not None:
+            change = rewrite_of(op_name(node), coupling.operators)
+            if change is not None:
+                notes = coupling.facts.notes.get(node, {})
+                nodes[node] = change(Call(node, new, coupling.values, notes, sizes, state)) or new
+    return nodes
 
 
 def _cut_tensor(original: Any, value: Any, sizes: Sizes) -> Any:

@@ -241,6 +241,7 @@ class _Rewriting:
         if not isinstance(value, Tensor):
             return value
         if fields is not None:
+            assert isinstance(fields, Tensor)
             value = value * fields.to(value.device, value.dtype)
         return arrange(value, self._placed(axes.axes)) if isinstance(axes, Value) else value
 

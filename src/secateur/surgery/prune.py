@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
 from secateur.cost import Macs, Params
-from secateur.coupling import Groups, Lock, Rule, find_groups
-from secateur.errors import RecipeError, RequestError
-from secateur.graph import Dynamic, trace
-from secateur.planning import Allocator, Budget, Plan, Rounding, allocate
+from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups
+from secateur.errors import FormError, RecipeError
+from secateur.graph import Dynamic, probe, trace
+from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate
 from secateur.scoring import Criterion, Magnitude, Random, score
 from secateur.surgery.cut import cut_groups
+from secateur.surgery.owner import construction, find_ties, own_class, values_for
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -26,18 +27,27 @@ class Pruned:
     """A pruned model and how it came about.
 
     Args:
-        model: smaller, trainable, in evaluation mode; ``train()`` and ``eval()`` work.
+        model: smaller, trainable; a graph module, in evaluation mode, or the user's own class, in the mode it was in.
         plan: what was kept, in terms of the original.
         locked: what could not be pruned, each with its reason.
         verification: the check against the masked original.
         groups: the groups found.
+        form: ``"graph"`` or ``"module"``.
+        obstacle: with ``form="auto"``, what kept the user's own class from being had; empty if nothing did.
     """
 
-    model: fx.GraphModule
+    model: nn.Module
     plan: Plan
     locked: tuple[Lock, ...]
     verification: Verification
     groups: Groups
+    form: str = "graph"
+    obstacle: str = ""
+
+    @property
+    def outputs(self) -> Mapping[int, Mapping[int, tuple[int, ...]]]:
+        """What is left of outputs that were set free: ``{index of the output: {axis: original indices kept}}``."""
+        return self.plan.outputs
 
 
 def prune(
@@ -52,9 +62,11 @@ def prune(
     task: Task | None = None,
     allocator: Allocator | None = None,
     rounding: Rounding | None = None,
-    rules: Mapping[str, Rule] | None = None,
+    rules: Mapping[str, Rule | Operator] | None = None,
     dynamic: Dynamic | None = None,
+    free_outputs: FreeOutputs | None = None,
     form: str = "graph",
+    config: bool = False,
     seed: int = 0,
 ) -> Pruned:
     """Prunes a model to a share of its units, parameters or multiply-adds. The model is not changed.
@@ -70,27 +82,59 @@ def prune(
         task: likewise; classification by default.
         allocator: uniform for ``keep``, global otherwise, by default.
         rounding: to multiples of eight by default.
-        rules: rules for operators of the user's own, by name; see :func:`secateur.find_groups`.
+        rules: rules for operators of the user's own, by name, or an :class:`secateur.Operator` where arguments hold
+            sizes; see docs/own-operators.md.
         dynamic: axes besides the batch that stay dynamic, ``{input name or position: axes}``.
-        form: ``"graph"``; the user's own class (``"module"``) is not available yet.
+        free_outputs: outputs that may get narrower: ``True`` for all, names or indices, or these with axes, such as
+            ``{"last_hidden_state": [2]}``; see :func:`secateur.find_groups`. A model without a head, whose output is
+            its residual stream, has little to prune otherwise. ``Pruned.outputs`` says what is left, so that what
+            reads the output can be cut alike; a classifier would lose classes.
+        form: ``"graph"``; ``"module"`` for the user's own class, with widths that its code can compute; ``"auto"`` for
+            the class where it can be had, else the graph.
+        config: with the user's own class, only widths that its ``config`` can express, so that the class can be built
+            from it again: ``save_pretrained`` and ``from_pretrained`` then work without Secateur.
         seed: of random criteria.
 
     Raises:
         RequestError: a wrong argument, model or input; the message says which.
         Infeasible: the budget cannot be met.
         NotVerified: the cut differs from the masked original.
+        FormError: ``form="module"``, and the user's class cannot compute the result; holds it in graph form.
     """
     if form not in FORMS:
         raise RecipeError(f"form='{form}' is not one of {', '.join(FORMS)}")
-    if form == "module":
-        raise RequestError("form='module' is not available in this version; use form='graph' or form='auto'")
+    if config and form == "graph":
+        raise RecipeError("config=True is about the user's own class; give form='module' or form='auto'")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
     graph = trace(model, example_inputs, dynamic=dynamic)
-    groups = find_groups(graph, rules)
+    groups = find_groups(graph, rules, free_outputs)
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
     scores = score(model, groups, criterion or Magnitude(), batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
-    plan = allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding)
-    result = cut_groups(groups, plan)
-    return Pruned(result.module, plan, groups.locked, result.verification, groups)
+
+    def planned(ties: Ties | None) -> Plan:
+        return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
+
+    obstacle = ""
+    if form != "graph":
+        seen = probe(model, graph)
+        more = construction(model, seen) if config else None
+        plan = planned(find_ties(groups, seen, more))
+        values = values_for(groups, plan, seen, more)
+        plan = replace(plan, folded=values.folds)
+        small = cut_groups(groups, plan)
+        own = own_class(model, groups, small.module, values, config=config)
+        if own.module is not None:
+            return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
+        obstacle = own.reason
+    plan = planned(None)
+    small = cut_groups(groups, plan)
+    pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
+    if form == "module":
+        raise FormError(
+            f"{type(model).__name__} cannot be cut in its own class: {obstacle}; "
+            "use form='graph', or form='auto' to take what can be had (the error holds the graph form in .pruned)",
+            pruned,
+        )
+    return pruned

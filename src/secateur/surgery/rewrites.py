@@ -1,7 +1,8 @@
 """Operators whose arguments hold sizes: what those arguments become after a cut.
 
 One visible table, keyed by operator name. A rewrite sees the call in the new program (whose arguments it
-changes), the values of the old one, and the new sizes. Operators that hold no sizes need no entry.
+changes), the values of the old one, and the new sizes; it may return a node that stands for the call from there on.
+Operators that hold no sizes need no entry.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
 
-from secateur.coupling import Axes, Axis, Value, bind
+from secateur.coupling import LITERAL, Axes, Axis, Operator, Value, bind, literal_indices
 from secateur.graph import hint
 from secateur.surgery.sizes import Sizes
 
@@ -30,6 +32,7 @@ class Call:
         values: labelled values of the original program.
         notes: axes that the rule kept for this node.
         sizes: new sizes.
+        state: tensors of the new program by name; a rewrite may add constants.
     """
 
     old: fx.Node
@@ -37,6 +40,14 @@ class Call:
     values: Mapping[fx.Node, Any]
     notes: Mapping[str, Axis]
     sizes: Sizes
+    state: dict[str, Any]
+
+    def constant(self, value: Tensor) -> fx.Node:
+        """A constant of the new program, on the call's device, read just before the call."""
+        name = f"{LITERAL}{self.old.name}_{len(self.state)}"
+        self.state[name] = value.to(self.old.meta["val"].device)
+        with self.new.graph.inserting_before(self.new):
+            return self.new.graph.create_node("get_attr", name)
 
     def value(self, name: str) -> Value:
         """A tensor argument's value in the original program."""
@@ -128,12 +139,53 @@ def _repeat(call: Call) -> None:
 
 
 def _repeat_interleave(call: Call) -> None:
-    if "times" in call.notes:
-        call.set(repeats=call.sizes.of(call.notes["times"]))
+    if "times" not in call.notes:
+        return
+    call.set(repeats=call.sizes.of(call.notes["times"]))
+    given = bind(call.new)["output_size"]
+    if given is not None:
+        call.set(output_size=call.size(given, call.output()[call.dim(call.value("self"))]))
+
+
+def _as_complex(call: Call) -> None:
+    """A cut, here or in what lies beside it in memory, may leave rows of odd length: these are copied first."""
+    with call.new.graph.inserting_before(call.new):
+        copied = call.new.graph.call_function(torch.ops.aten.contiguous.default, (call.new.args[0],))
+    call.new.args = (copied,)
 
 
 def _created(call: Call) -> None:
     call.set(size=call.shape(bind(call.new)["size"]))
+
+
+def _selected(call: Call) -> fx.Node:
+    """Positions are made as they were, and those that are kept are selected."""
+    node = call.new
+    for dim, axis in enumerate(call.output()):
+        if not call.sizes.whole(axis):
+            kept = call.constant(call.sizes.indices(axis))
+            node = node.graph.call_function(torch.ops.aten.index_select.default, (node, dim, kept))
+    return node
+
+
+def _index(call: Call) -> None:
+    """Indices written in the code point to where the positions are now; those of positions that went are left out."""
+    if "looked_up" not in call.notes:
+        return
+    axis = call.notes["looked_up"]
+    found = literal_indices(call.old, len(axis))
+    assert found is not None
+    dim, positions = found
+    if call.sizes.whole(axis):
+        return
+    mask = call.sizes.mask(axis)
+    moved = torch.from_numpy((np.cumsum(mask) - 1)[positions[mask[positions]]])
+    if "index" in bind(call.new):
+        call.set(index=call.constant(moved))
+    else:
+        given = list(bind(call.new)["indices"])
+        given[dim] = call.constant(moved)
+        call.set(indices=given)
 
 
 def _slice(call: Call) -> None:
@@ -145,7 +197,8 @@ def _slice(call: Call) -> None:
     given = bind(call.old)
     first, last = (None if v is None else hint(_number(v)) for v in (given["start"], given["end"]))
     start, stop, step = slice(first, last, hint(given["step"])).indices(len(axis))
-    if step > 1:  # a split with its phase pinned: the phase stays
+    # All of an axis, however long the batch makes it; or a split with its phase pinned, where the phase stays.
+    if step > 1 or (start == 0 and stop == len(axis)):
         call.set(start=start, end=2**63 - 1)
         return
     begin = call.sizes.before(axis, start)
@@ -158,7 +211,12 @@ def _narrow(call: Call) -> None:
     if call.sizes.whole(axis):
         return
     start, length = hint(_number(given["start"])), hint(_number(given["length"]))
-    call.set(start=call.sizes.before(axis, start), length=call.sizes.of(axis[start : start + length]))
+    kept = call.sizes.of(axis[start : start + length])
+    whole = length == len(axis)
+    call.set(
+        start=call.sizes.before(axis, start),
+        length=call.size(bind(call.new)["length"], axis) if whole else kept,
+    )
 
 
 def _select(call: Call) -> None:
@@ -224,18 +282,28 @@ def _number(value: Any) -> Any:
     return value.meta["val"] if isinstance(value, fx.Node) else value
 
 
-REWRITES: Mapping[str, Callable[[Call], None]] = {
+Rewrite = Callable[[Call], fx.Node | None]
+"""Changes a call; returns the node that stands for it where that is another."""
+
+REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(("aten::view", "aten::reshape", "aten::_unsafe_view"), _view),
     **dict.fromkeys(("aten::reshape_as", "aten::view_as"), _reshape_as),
     "aten::unflatten": _unflatten,
     **dict.fromkeys(("aten::expand", "aten::broadcast_to"), _expand),
     **dict.fromkeys(("aten::repeat", "aten::tile"), _repeat),
     "aten::repeat_interleave": _repeat_interleave,
+    "aten::view_as_complex": _as_complex,
     **dict.fromkeys(
         ("aten::zeros", "aten::ones", "aten::full", "aten::empty", "aten::new_zeros", "aten::new_ones",
          "aten::new_full", "aten::new_empty", "aten::rand", "aten::randn"),
         _created,
     ),
+    **dict.fromkeys(
+        ("aten::arange", "aten::linspace", "aten::logspace", "aten::eye", "aten::hann_window",
+         "aten::hamming_window"),
+        _selected,
+    ),
+    **dict.fromkeys(("aten::index", "aten::index_select"), _index),
     "aten::slice": _slice,
     "aten::narrow": _narrow,
     "aten::select": _select,
@@ -255,3 +323,20 @@ REWRITES: Mapping[str, Callable[[Call], None]] = {
     **dict.fromkeys(("aten::pad", "aten::constant_pad_nd"), _pad),
     "aten::scaled_dot_product_attention": _attention,
 }  # fmt: skip
+
+
+def rewrite_of(name: str, taught: Mapping[str, Operator]) -> Rewrite | None:
+    """What changes the calls of an operator: as the user says, who may know one of the table's better."""
+    operator = taught.get(name)
+    if operator is None or not (operator.sizes or operator.rewrite):
+        return REWRITES.get(name)
+
+    def both(call: Call) -> None:
+        axes = operator.axes_of_sizes(call.old, call.values, call.notes)
+        if axes:
+            given = bind(call.new)
+            call.set(**{argument: call.size(given[argument], axis) for argument, axis in axes.items()})
+        if operator.rewrite is not None:
+            operator.rewrite(call)
+
+    return both

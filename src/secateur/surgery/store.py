@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from secateur.errors import CorruptFile, InputError, RequestError
+from secateur.coupling import find_groups
+from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
-from secateur.graph import decode, encode, fetch, trace
-from secateur.surgery.verify import relative_error
+from secateur.graph import decode, encode, fetch, probe, trace
+from secateur.surgery.compare import relative_error
+from secateur.surgery.owner import own_class, plan_for_shapes, values_for
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
@@ -64,17 +66,15 @@ def load(folder: str | os.PathLike[str], into: nn.Module | None = None) -> nn.Mo
 
     Args:
         folder: of the model or the run.
-        into: a module of the user's own class to load the weights into, instead of the graph form; its
-            shapes must be those of the pruned model.
+        into: a module of the user's own class, at the widths it had before pruning: the result is that class, cut
+            and with the stored weights, instead of the graph form. It is not changed itself.
 
     Raises:
         CorruptFile: a file is missing, truncated, altered, or the outputs differ from the reference.
-        RequestError: ``into`` has other shapes.
+        FormError: the class cannot compute the stored model; says what stands in the way.
     """
     home = Path(folder)
     weights = _tensors(home / WEIGHTS)
-    if into is not None:
-        return _load_into(into, weights)
     try:
         data = json.loads((home / PROGRAM).read_text())
     except OSError as error:
@@ -85,7 +85,7 @@ def load(folder: str | os.PathLike[str], into: nn.Module | None = None) -> nn.Mo
         raise CorruptFile(f"{home / PROGRAM} is truncated or was altered: {error}") from error
     module = decode(data, weights)
     _check_reference(module, _tensors(home / REFERENCE), home)
-    return module
+    return module if into is None else _load_into(into, module)
 
 
 def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphModule, Any, Any]:
@@ -166,20 +166,28 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _load_into(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    own = model.state_dict()
-    wrong = [n for n, w in weights.items() if n not in own or own[n].shape != w.shape]
-    if wrong:
-        name = wrong[0]
-        has = f"shape {list(own[name].shape)}" if name in own else "no such tensor"
-        raise RequestError(
-            f"into= has {has} for '{name}', the pruned model has {list(weights[name].shape)}; build the class with "
-            "the pruned widths, or load the graph form without into="
+def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
+    own = small.meta["secateur"]
+    graph = trace(model, own["kwargs"] or own["args"])
+    groups = find_groups(graph)
+    plan = plan_for_shapes(groups, {n: tuple(t.shape) for n, t in state_of(small).items()})
+    if plan is None:
+        raise FormError(
+            f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
+            "widths before pruning, or load the graph form without into="
         )
-    missing = sorted(n for n, _ in model.named_parameters() if n not in weights)
-    if missing:
-        raise RequestError(
-            f"the pruned model has no '{missing[0]}', which into= has; load the graph form without into="
+    result = own_class(model, groups, small, values_for(groups, plan, probe(model, graph)))
+    if result.module is None:
+        raise FormError(
+            f"{type(model).__name__} cannot hold the stored model: {result.reason}; "
+            "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
+            small,
         )
-    model.load_state_dict(dict(weights), strict=False)
-    return model
+    return result.module
+
+
+def state_of(module: fx.GraphModule) -> dict[str, Tensor]:
+    """The tensors that a program reads, by name."""
+    names = dict.fromkeys(str(n.target) for n in module.graph.nodes if n.op == "get_attr")
+    found = {name: fetch(module, name) for name in names}
+    return {name: t for name, t in found.items() if isinstance(t, Tensor)}

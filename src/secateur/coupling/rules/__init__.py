@@ -8,12 +8,40 @@ a rule pins all of its inputs, which is always sound, and is reported.
 from collections.abc import Callable, Mapping
 
 from secateur.coupling.facts import Axes, Facts
-from secateur.coupling.rules import contractions, creation, norms, parts, pointwise, shapes, spatial
+from secateur.coupling.rules import (
+    contractions,
+    creation,
+    experts,
+    fourier,
+    indices,
+    norms,
+    parts,
+    pointwise,
+    products,
+    recurrent,
+    shapes,
+    spatial,
+    vision,
+)
 from secateur.coupling.values import Arguments
 
 Rule = Callable[[Facts, Arguments], Axes | list[Axes]]
 
-_SUBJECTS = (pointwise, contractions, norms, shapes, parts, spatial, creation)
+_SUBJECTS = (
+    pointwise,
+    contractions,
+    products,
+    norms,
+    shapes,
+    parts,
+    indices,
+    spatial,
+    creation,
+    recurrent,
+    experts,
+    fourier,
+    vision,
+)
 
 RULES: Mapping[str, Rule] = {name: rule for subject in _SUBJECTS for name, rule in subject.TABLE.items()}
 

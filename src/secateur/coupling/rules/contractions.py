@@ -42,6 +42,24 @@ def addmm(f: Facts, a: Arguments) -> Axes:
     return broadcast(f, [product(f, left, right, name), a.self.axes], a.shape)
 
 
+def tensordot(f: Facts, a: Arguments) -> Axes:
+    """Sums over pairs of axes; what is left of the first stands before what is left of the second."""
+    ours = [d % len(a.self) for d in a.dims_self]
+    theirs = [d % len(a.other) for d in a.dims_other]
+    for i, j in zip(ours, theirs, strict=True):
+        f.contract("self", i, a.self[i], a.other[j])
+    left = [axis for i, axis in enumerate(a.self.axes) if i not in ours]
+    return (*left, *(axis for j, axis in enumerate(a.other.axes) if j not in theirs))
+
+
+def bilinear(f: Facts, a: Arguments) -> Axes:
+    """``input1 [..., I]``, ``input2 [..., J]``, ``weight [O, I, J]``."""
+    for name, value, axis in (("input1", a.input1, 1), ("input2", a.input2, 2)):
+        f.contract(name, len(value) - 1, value[-1], a.weight[axis])
+    out = a.weight[0] if a.get("bias") is None else f.same(a.weight[0], a.bias[0])
+    return (*broadcast(f, [a.input1.axes[:-1], a.input2.axes[:-1]], a.shape[:-1]), out)
+
+
 def convolution(f: Facts, a: Arguments) -> Axes:
     """``input [B, C, *space]``, ``weight [O, C / groups, *kernel]``.
 
@@ -90,13 +108,20 @@ def any_convolution(f: Facts, a: Arguments) -> Axes:
 
 
 def _space(f: Facts, a: Arguments, channel: int) -> Axes:
-    """Spatial axes after a convolution: those of a 1x1 convolution without stride or padding are kept."""
+    """Spatial axes after a convolution: those of a 1x1 convolution without stride or padding are kept.
+
+    So is an axis over which one filter slides and keeps its length, as a gate's over neighbouring channels does: it
+    averages what is next to each other, and of a cut axis that is what was kept.
+    """
     out = []
     for i in range(channel + 1, len(a.input)):
         kernel = a.weight.shape[i - channel + 1]
         stride = a.stride[i - channel - 1] if len(a.stride) > 1 else (a.stride or [1])[0]
         f.pin(a.weight[i - channel + 1], "it is an axis of the kernel")
         if kernel == stride == 1 and a.input.shape[i] == a.shape[i]:
+            out.append(a.input[i])
+        elif stride == 1 and a.weight.shape[:2] == (1, 1) and a.input.shape[i] == a.shape[i]:
+            f.reduce("input", i, a.input[i])
             out.append(a.input[i])
         else:
             f.pin(a.input[i], _SPATIAL)
@@ -146,11 +171,18 @@ def parse_einsum(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 def attention(f: Facts, a: Arguments) -> Axes:
     """Scaled dot product: ``query [..., H, L, E]``, ``key [..., H, S, E]``, ``value [..., H, S, V]``.
 
-    With ``enable_gqa`` the query's heads are the key's heads, each repeated.
+    With ``enable_gqa`` the query's heads are the key's heads, each repeated. With ``is_causal`` the mask compares
+    positions of queries with those of keys: they stay as they are, or go together.
     """
     q, k, v = a.query, a.key, a.value
     f.contract("query", len(q) - 1, q[-1], k[-1])
     keys = f.same(k[-2], v[-2])
+    if a.get("is_causal"):
+        if len(q[-2]) == len(keys):
+            keys = f.same(q[-2], keys)
+        else:
+            for positions in (q[-2], keys):
+                f.pin(positions, "causal attention compares its positions with those of another axis")
     lead_q, lead_k, lead_v = (list(x.axes[:-2]) for x in (q, k, v))
     if a.get("enable_gqa") and lead_q and len(q[-3]) != len(k[-3]):
         heads = f.same(k[-3], v[-3])
@@ -167,11 +199,14 @@ def attention(f: Facts, a: Arguments) -> Axes:
 
 TABLE = {
     "aten::linear": linear,
-    **dict.fromkeys(("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::__matmul__"), matmul),
+    **dict.fromkeys(("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::__matmul__",
+         "aten::linalg_matmul"), matmul),
     **dict.fromkeys(("aten::addmm", "aten::baddbmm"), addmm),
     **dict.fromkeys(("aten::conv1d", "aten::conv2d", "aten::conv3d"), convolution),
     **dict.fromkeys(("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d"), transposed),
     "aten::convolution": any_convolution,
     "aten::einsum": einsum,
+    "aten::tensordot": tensordot,
+    "aten::bilinear": bilinear,
     "aten::scaled_dot_product_attention": attention,
 }  # fmt: skip

@@ -58,6 +58,15 @@ def running(f: Facts, a: Arguments) -> Axes:
     return tuple(axes)
 
 
+def differences(f: Facts, a: Arguments) -> Axes:
+    """Each position less the one before it."""
+    dim = a.dim(a.self)
+    values = [v for _, v in a.operands()]
+    for value in values:
+        f.pin(value[dim], "the operator subtracts its neighbours")
+    return tuple(f.pinned(n) if i == dim else f.same(*(v[i] for v in values)) for i, n in enumerate(a.shape))
+
+
 def reduction(f: Facts, a: Arguments) -> list[Axes]:
     """Means, norms, extrema: drops the axes, or keeps them with size one."""
     if isinstance(a.get("other"), Value):  # the larger of two tensors
@@ -74,9 +83,10 @@ def reduction(f: Facts, a: Arguments) -> list[Axes]:
 
 
 def _gives_positions(a: Arguments) -> bool:
-    """``argmax``, and ``max`` or ``median`` along an axis, whose second output holds indices."""
-    return op_name(a.node).endswith(("argmax", "argmin")) or (
-        len(a.outputs) == 2 and op_name(a.node).endswith(("::max", "::min", "::median"))
+    """``argmax``, and ``max``, ``median`` or ``mode`` along an axis, whose second output holds indices."""
+    name = op_name(a.node).removeprefix("aten::")
+    return name in ("argmax", "argmin") or (
+        len(a.outputs) == 2 and name in ("max", "min", "median", "nanmedian", "mode", "kthvalue")
     )
 
 
@@ -114,15 +124,22 @@ TABLE = {
     **dict.fromkeys(("aten::batch_norm", "aten::instance_norm", "aten::_native_batch_norm_legit"), batch_norm),
     **dict.fromkeys(("aten::layer_norm", "aten::rms_norm"), layer_norm),
     "aten::group_norm": group_norm,
-    **dict.fromkeys(("aten::softmax", "aten::log_softmax", "aten::_softmax"), softmax),
+    **dict.fromkeys(
+        ("aten::softmax", "aten::log_softmax", "aten::_softmax", "aten::special_softmax",
+         "aten::special_log_softmax"),
+        softmax,
+    ),
+    "aten::diff": differences,
     **dict.fromkeys(("aten::cumsum", "aten::cumprod", "aten::logcumsumexp"), running),
     **dict.fromkeys(
         (
             "aten::mean", "aten::amax", "aten::amin", "aten::aminmax", "aten::max", "aten::min", "aten::argmax",
             "aten::argmin", "aten::var", "aten::std", "aten::var_mean", "aten::std_mean", "aten::logsumexp",
             "aten::prod", "aten::any", "aten::all", "aten::median", "aten::linalg_vector_norm", "aten::norm",
+            "aten::linalg_norm", "aten::linalg_matrix_norm", "aten::nanmean", "aten::nanmedian", "aten::mode",
+            "aten::kthvalue", "aten::special_logsumexp",
         ),
         reduction,
     ),
-    "aten::sum": summation,
+    **dict.fromkeys(("aten::sum", "aten::nansum", "aten::count_nonzero"), summation),
 }  # fmt: skip

@@ -49,7 +49,16 @@ def glu(f: Facts, a: Arguments) -> Axes:
     return (*a.self.axes[:dim], both, *a.self.axes[dim + 1 :])
 
 
+_ALIASES = """
+absolute arccos arccosh arcsin arcsinh arctan arctan2 arctanh fix floor_divide greater greater_equal isclose isreal less
+less_equal negative not_equal special_digamma special_erf special_erfc special_erfinv special_exp2 special_expit
+special_expm1 special_gammainc special_gammaincc special_gammaln special_i0 special_log1p special_logit special_ndtr
+special_polygamma special_psi special_round special_sinc special_xlogy
+""".split()
+"""Other names of pointwise operators, which the registry does not tag."""
+
 TABLE = {
+    **dict.fromkeys((f"aten::{name}" for name in _ALIASES), pointwise),
     **dict.fromkeys(
         (
             "aten::dropout", "aten::dropout_", "aten::feature_dropout", "aten::feature_dropout_",
@@ -57,8 +66,8 @@ TABLE = {
             "aten::to", "aten::_to_copy", "aten::type_as", "aten::contiguous", "aten::clone", "aten::detach",
             "aten::detach_", "aten::alias", "aten::lift_fresh_copy", "aten::lift_fresh", "aten::float",
             "aten::zeros_like", "aten::ones_like", "aten::full_like", "aten::empty_like", "aten::rand_like",
-            "aten::randn_like", "aten::bernoulli", "aten::bernoulli_", "aten::zero_", "aten::view_as_self",
-            "aten::requires_grad_", "aten::positive", "aten::resolve_conj", "aten::resolve_neg",
+            "aten::randn_like", "aten::randint_like", "aten::bernoulli", "aten::bernoulli_", "aten::zero_",
+            "aten::view_as_self", "aten::requires_grad_", "aten::positive", "aten::resolve_conj", "aten::resolve_neg",
         ),
         keep,
     ),
@@ -67,7 +76,7 @@ TABLE = {
             "aten::hardswish", "aten::hardswish_", "aten::hardtanh", "aten::hardtanh_", "aten::hardsigmoid",
             "aten::hardsigmoid_", "aten::relu", "aten::relu_", "aten::relu6", "aten::relu6_", "aten::silu_",
             "aten::leaky_relu_", "aten::selu", "aten::selu_", "aten::celu", "aten::elu_", "aten::mish_",
-            "aten::masked_fill", "aten::where", "aten::addcmul", "aten::addcdiv", "aten::lerp", "aten::rsub",
+            "aten::masked_fill", "aten::addcmul", "aten::addcdiv", "aten::lerp", "aten::rsub",
             "aten::clamp", "aten::clamp_", "aten::clamp_min", "aten::clamp_max", "aten::clip", "aten::square",
             "aten::log_sigmoid", "aten::softplus", "aten::threshold", "aten::threshold_", "aten::rrelu",
             "aten::logical_and", "aten::logical_or", "aten::logical_not", "aten::bitwise_not", "aten::subtract",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from torch import fx
 
 from secateur.coupling.facts import Axes, Axis, Facts
-from secateur.coupling.values import Arguments, Value
+from secateur.coupling.rules.creation import free
+from secateur.coupling.values import Arguments, Value, op_name
+from secateur.graph import hint
 
 
 def reshape(f: Facts, a: Arguments) -> Axes:
@@ -61,18 +63,10 @@ def squeeze(f: Facts, a: Arguments) -> Axes:
 
 def expand(f: Facts, a: Arguments) -> Axes:
     """Axes of size one become free axes of copies; the rest stay."""
-    return spread(f, a.self, a.shape)
-
-
-def spread(f: Facts, value: Value, shape: tuple[int, ...]) -> Axes:
-    """``value`` broadcast to ``shape``: what was of size one may be cut freely."""
-    out = []
+    shape, out = a.node.meta["val"].shape, []
     for back in range(len(shape), 0, -1):
-        n = shape[-back]
-        if back <= len(value) and value.shape[-back] == n:
-            out.append(value[-back])
-        else:
-            out.append(f.pinned(n) if back == len(shape) else f.fresh(n))
+        same = back <= len(a.self) and a.self.shape[-back] == hint(shape[-back])
+        out.append(a.self[-back] if same else free(f, shape[-back]))
     return tuple(out)
 
 
@@ -89,13 +83,14 @@ def expand_as(f: Facts, a: Arguments) -> Axes:
 
 def repeat(f: Facts, a: Arguments) -> Axes:
     """Each axis becomes ``times x axis``; new leading axes are copies."""
-    times = list(a.get("repeats") or a.get("dims") or [])
+    given = a.given.get("repeats") or a.given.get("dims") or []
+    times = [t.meta["val"] if isinstance(t, fx.Node) else t for t in given]
     rank = max(len(times), len(a.self))
     times = [1] * (rank - len(times)) + times
     axes = [f.pinned(1)] * (rank - len(a.self)) + list(a.self.axes)
     out = []
     for i, (count, axis) in enumerate(zip(times, axes, strict=True)):
-        copies = f.pinned(count) if i == 0 else f.fresh(count)
+        copies = free(f, count)
         f.note(f"times{i}", copies)
         out.append(f.merge([copies, axis]))
     return tuple(out)
@@ -116,17 +111,29 @@ def repeat_interleave(f: Facts, a: Arguments) -> Axes:
 def concatenate(f: Facts, a: Arguments) -> Axes:
     """Joins along one axis; the others are shared."""
     values: list[Value] = [v for _, v in a.operands() if v.shape != (0,)]
-    dim = int(a.get("dim", 0)) % len(values[0])
+    return join(f, values, int(a.get("dim", 0)) % len(values[0]))
+
+
+def join(f: Facts, values: list[Value], dim: int) -> Axes:
+    """The axes of values joined along ``dim``."""
     out = []
     for i in range(len(values[0])):
         parts = [v[i] for v in values]
-        if i != dim:
-            out.append(f.same(*parts))
-        elif all(f.is_pinned(p) for p in parts):
-            out.append(f.pinned(sum(len(p) for p in parts)))
-        else:
-            out.append(np.concatenate(parts))
+        out.append(f.join(parts) if i == dim else f.same(*parts))
     return tuple(out)
+
+
+_JOINS = {"hstack": (1, 1), "vstack": (2, 0), "row_stack": (2, 0), "dstack": (3, 2), "column_stack": (2, 1)}
+"""Least rank that is joined as it is, and the axis it is joined along."""
+
+
+def joined(f: Facts, a: Arguments) -> Axes | list[Axes]:
+    """``hstack`` and its kin; operands of lower rank are reshaped first, which is left alone."""
+    rank, dim = _JOINS[op_name(a.node).removeprefix("aten::")]
+    values: list[Value] = [v for _, v in a.operands()]
+    if any(len(v) < rank for v in values):
+        return lock(f, a)
+    return join(f, values, min(dim, len(values[0]) - 1))
 
 
 def stack(f: Facts, a: Arguments) -> Axes:
@@ -134,13 +141,37 @@ def stack(f: Facts, a: Arguments) -> Axes:
     values: list[Value] = [v for _, v in a.operands()]
     dim = int(a.get("dim", 0)) % (len(values[0]) + 1)
     shared = [f.same(*(v[i] for v in values)) for i in range(len(values[0]))]
-    return (*shared[:dim], f.pinned(len(values)), *shared[dim:])
+    pieces = f.pinned(len(values), "it has one position for each of the tensors that are stacked")
+    return (*shared[:dim], pieces, *shared[dim:])
+
+
+def meshgrid(f: Facts, a: Arguments) -> list[Axes]:
+    """Vectors spread over each other: every output has the axes of all of them."""
+    axes = [v.axes[0] if len(v) else f.pinned(1) for _, v in a.operands()]
+    if a.get("indexing") == "xy" and len(axes) > 1:
+        axes[:2] = axes[1::-1]
+    return [tuple(axes)] * len(axes)
 
 
 def flip(f: Facts, a: Arguments) -> Axes:
     """Reverses axes."""
     dims = {d % len(a.self) for d in _list(a.get("dims", a.get("dim")))}
     return tuple(axis[::-1].copy() if i in dims else axis for i, axis in enumerate(a.self.axes))
+
+
+def diagonal(f: Facts, a: Arguments) -> Axes:
+    """The diagonal of two axes, as a last axis."""
+    dims = {int(a.dim1) % len(a.self), int(a.dim2) % len(a.self)}
+    for i in dims:
+        f.pin(a.self[i], "the operator takes a diagonal of it")
+    return (*(axis for i, axis in enumerate(a.self.axes) if i not in dims), f.pinned(a.shape[-1]))
+
+
+def triangle(f: Facts, a: Arguments) -> Axes:
+    """``[..., rows, columns]`` with one side of the diagonal set to zero."""
+    for axis in a.self.axes[-2:]:
+        f.pin(axis, "the operator compares its positions with another axis's")
+    return a.self.axes
 
 
 def roll(f: Facts, a: Arguments) -> Axes:
@@ -190,7 +221,8 @@ TABLE = {
     **dict.fromkeys(
         (
             "aten::view", "aten::reshape", "aten::_unsafe_view", "aten::flatten", "aten::unflatten",
-            "aten::reshape_as", "aten::view_as",
+            "aten::reshape_as", "aten::view_as", "aten::ravel", "aten::atleast_1d", "aten::atleast_2d",
+            "aten::atleast_3d",
         ),
         reshape,
     ),
@@ -210,7 +242,11 @@ TABLE = {
     "aten::repeat_interleave": repeat_interleave,
     **dict.fromkeys(("aten::cat", "aten::concat", "aten::concatenate"), concatenate),
     "aten::stack": stack,
-    **dict.fromkeys(("aten::flip", "aten::fliplr"), flip),
+    "aten::meshgrid": meshgrid,
+    **dict.fromkeys(tuple(f"aten::{name}" for name in _JOINS), joined),
+    "aten::flip": flip,
+    "aten::diagonal": diagonal,
+    **dict.fromkeys(("aten::triu", "aten::tril", "aten::triu_", "aten::tril_"), triangle),
     "aten::roll": roll,
     "aten::pixel_shuffle": pixel_shuffle,
     "aten::pixel_unshuffle": pixel_unshuffle,

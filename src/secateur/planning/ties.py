@@ -1,0 +1,22 @@
+"""Ties: groups whose widths must change together, or not at all.
+
+Coupling says which *units* go together. Ties say which *numbers* do: where one integer attribute of the user's class
+stands for two axes, or its code divides one width by another, the groups keep the same share of their units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Constraints on how many units groups keep.
+
+    Args:
+        tied: sets of group names that keep one common share of their units.
+        frozen: names of groups that are kept whole.
+    """
+
+    tied: tuple[tuple[str, ...], ...] = ()
+    frozen: frozenset[str] = frozenset()

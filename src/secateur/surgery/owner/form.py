@@ -1,0 +1,135 @@
+"""Gives a cut model back in the user's own class, checked against the graph form, or says what stands in the way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from secateur.coupling import Groups, source_of
+from secateur.graph import Probe
+from secateur.planning import Plan, dead_atoms
+from secateur.surgery.compare import relative_error
+from secateur.surgery.owner.config import rebuildable
+from secateur.surgery.owner.equations import More
+from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
+from secateur.surgery.sizes import Sizes
+from secateur.task import to_device
+
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 2e-2}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The user's own class after a cut, or why it cannot be had.
+
+    Args:
+        module: the class, cut; None where it does not compute what the graph form does.
+        error: largest relative difference of an output from the graph form's.
+        reason: what stands in the way, in words; empty if nothing does.
+    """
+
+    module: nn.Module | None
+    error: float
+    reason: str
+
+
+def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = None) -> Values:
+    """What a plan asks of the user's class: new attributes, and factors that its weights must take.
+
+    Args:
+        groups: found on the model's program.
+        plan: what is kept.
+        probe: from :func:`secateur.graph.probe`.
+        more: how a configuration decides sizes, where the result must fit one.
+    """
+    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
+    return solve_attributes(groups, probe, sizes, more)
+
+
+def own_class(
+    model: nn.Module, groups: Groups, small: fx.GraphModule, values: Values, *, config: bool = False
+) -> Owner:
+    """Writes a cut back into a copy of the user's class and runs it beside the graph form.
+
+    Args:
+        model: the user's module; it is not changed.
+        groups: found on its program.
+        small: the cut program.
+        values: from :func:`values_for`.
+        config: whether the class must come out the same when it is built from its configuration.
+    """
+    graph = groups.graph
+    result = rebuild(model, graph, small, values)
+    error = 0.0
+    device = next((p.device for p in small.parameters()), torch.device("cpu"))
+    for noisy, (args, kwargs) in itertools.product(
+        (False, True), _samples(graph.args, graph.kwargs, graph.dynamic)
+    ):
+        args, kwargs = to_device(args, device), to_device(kwargs, device)
+        state = _noise(small) if noisy else {}
+        named = state | {alias: state[name] for alias, name in graph.aliases.items() if name in state}
+        expected = outputs_of(small, args, kwargs, state)
+        try:
+            found = outputs_of(result, args, kwargs, _known(result, named))
+        except Exception as failure:
+            words = (str(failure).strip().splitlines() or [type(failure).__name__])[0][:200]
+            return Owner(None, float("inf"), _reason(values.obstacles, f"it does not run: {words}"))
+        if len(found) != len(expected):
+            return Owner(None, float("inf"), _reason(values.obstacles, "it returns other outputs"))
+        if noisy and not all(bool(torch.isfinite(e).all()) for e in expected):
+            continue
+        error = max([error, *(relative_error(f, e) for f, e in zip(found, expected, strict=True))])
+    lowest = min((e.dtype for e in expected if e.dtype in TOLERANCES), key=_bits, default=torch.float32)
+    if not error <= TOLERANCES[lowest]:
+        words = f"its outputs differ from the graph form's by {error:.2g}"
+        return Owner(None, error, _reason(values.obstacles, words))
+    reason = rebuildable(result) if config else ""
+    return Owner(None if reason else result, error, reason)
+
+
+def _noise(small: fx.GraphModule) -> dict[str, Tensor]:
+    """Other weights for the same check: a fresh head of zeros, or small queries and keys, would hide a mistake."""
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for name, parameter in small.named_parameters():
+        if parameter.is_floating_point():
+            own = parameter.detach()
+            spread = float(own.float().std()) if own.numel() > 1 else 0.0
+            noise = torch.randn(own.shape, generator=generator) * (0.5 * spread if spread > 1e-3 else 0.1)
+            found[name] = own + noise.to(own.device, own.dtype)
+    return found
+
+
+def _known(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return {name: tensor for name, tensor in state.items() if name in names}
+
+
+def _bits(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits
+
+
+def _reason(obstacles: tuple[Obstacle, ...], words: str) -> str:
+    if not obstacles:
+        return words
+    first = obstacles[0]
+    name = "a number in the code" if first.attribute == "-" else f"the attribute '{first.attribute}'"
+    return f"{name} stands in the way at {source_of(first.node)}: {first.words}"
+
+
+def _samples(args: Any, kwargs: Mapping[str, Any], dynamic: bool) -> list[tuple[Any, dict[str, Any]]]:
+    """The example inputs and, where the batch is free, a batch of three."""
+    given = (args, dict(kwargs))
+
+    def three(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.dim():
+            return value
+        return torch.cat([value, value[:1]]) if value.shape[0] == 2 else value
+
+    return [given, pytree.tree_map(three, given)] if dynamic else [given]

@@ -1,0 +1,70 @@
+"""Properties of cutting: the identity, equality with the masked original, two cuts in a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from secateur.coupling import find_groups
+from secateur.graph import trace
+from secateur.planning import Plan
+from secateur.surgery import cut_groups
+from tests.random_networks.oracle import masked
+from tests.random_networks.subject import Broken, Subject, apart, random_plan, run
+
+TOLERANCE = 1e-9
+
+
+def identity(s: Subject, rng: np.random.Generator) -> None:
+    """Keeping everything changes nothing at all."""
+    result = cut_groups(s.groups, Plan(s.groups.graph.fingerprint, {}))
+    if result.verification.max_relative_error != 0.0:
+        raise Broken("identity", f"error {result.verification.max_relative_error}")
+    own = s.groups.graph.module.state_dict()
+    if not all(torch.equal(own[n], t) for n, t in result.module.state_dict().items()):
+        raise Broken("identity", "a tensor changed")
+    inputs = s.network.examples(3, seed=7)
+    error = apart(run(result.module, inputs), run(s.network, inputs))
+    if error > 1e-10:
+        raise Broken("identity", f"the outputs differ from the user's module by {error:.2g}")
+
+
+def equals_masked(s: Subject, rng: np.random.Generator) -> None:
+    """A random cut equals the masked original in lockstep, and the user's own module as the oracle masks it."""
+    for least, most in ((0.3, 0.5), (0.0, 1.0)):
+        plan = random_plan(s.groups, rng, least, most)
+        result = cut_groups(s.groups, plan)
+        s.error = max(s.error, result.verification.max_relative_error)
+        if result.verification.max_relative_error > TOLERANCE:
+            raise Broken("lockstep", f"error {result.verification.max_relative_error:.2g}")
+        if Plan.from_json(plan.to_json()) != plan:
+            raise Broken("json", "the plan that was read is another")
+        inputs = s.network.examples(3, seed=int(rng.integers(1 << 30)))
+        found = run(result.module, inputs)
+        expected = masked(s.network, plan)
+        if expected is not None:
+            s.judged = True
+            error = apart(found, run(expected, inputs))
+            if error > 1e-7:
+                raise Broken("oracle", f"the cut differs from the user's masked module by {error:.2g}")
+
+
+def two_steps(s: Subject, rng: np.random.Generator) -> None:
+    """A plan on the result of a plan, put together, gives in one cut what the two gave in a row."""
+    first = random_plan(s.groups, rng)
+    once = cut_groups(s.groups, first).module
+    again = find_groups(trace(once, s.network.examples()))
+    second = random_plan(again, rng)
+    twice = cut_groups(again, second).module
+    try:
+        whole = cut_groups(s.groups, first.then(second)).module
+    except Exception as error:
+        raise Broken("two steps", f"{type(error).__name__}: {error}") from error
+    mine, theirs = whole.state_dict(), twice.state_dict()
+    for name in theirs:
+        if name not in mine or not torch.equal(mine[name], theirs[name]):
+            raise Broken("two steps", f"'{name}' differs")
+    inputs = s.network.examples(3, seed=5)
+    error = apart(run(whole, inputs), run(twice, inputs))
+    if error > TOLERANCE:
+        raise Broken("two steps", f"the outputs differ by {error:.2g}")
