@@ -85,6 +85,7 @@ class ContextTable(Mapping[str, Contexts]):
     def __init__(self, groups: Groups) -> None:
         self._index = _Index(groups)
         self._found = {c.group.name: c for c in _find(groups, self._index)}
+        self._names = {self._index.number[name]: name for name in self._found}
 
     def __getitem__(self, name: str) -> Contexts:
         return self._found[name]
@@ -95,10 +96,14 @@ class ContextTable(Mapping[str, Contexts]):
     def __len__(self) -> int:
         return len(self._found)
 
-    def placements(self, name: str, axes: Axes) -> tuple[Placement, ...]:
-        """Where a free group stands in a value with these axes; empty where it does not."""
-        found = self._found[name]
-        return self._index.placements(found.group, found.within, axes) or ()
+    def placements(self, axes: Axes) -> dict[str, tuple[Placement, ...]]:
+        """The free groups that stand in a value with these axes, by name, and where."""
+        out = {}
+        present = frozenset[int]().union(*(self._index.summary(a).present for a in axes))
+        for name in (self._names[g] for g in sorted(present & self._names.keys())):
+            found = self._found[name]
+            out[name] = self._index.placements(found.group, found.within, axes) or ()
+        return out
 
 
 @dataclass(frozen=True)
@@ -218,9 +223,11 @@ def _find(groups: Groups, index: _Index) -> list[Contexts]:
     """The free groups, each with the context that has the most units."""
     if not len(groups.coupling.solution.products[0]):
         return []
-    allowed = _allowed(groups, index)
+    values = _carrying(groups, index)
+    allowed = _allowed(groups, index, values)
     found: dict[int, Contexts] = {}
     contexts: set[int] = set()
+    blocks: dict[tuple[str, int], int] = {}  # along which axis the blocks of an axis lie
     for g, possible in sorted(allowed.items()):
         # A context keeps the order that it has: what is free within it counts on that.
         order = sorted(possible - found.keys(), key=lambda f: (-groups.groups[f].units, f))
@@ -228,41 +235,55 @@ def _find(groups: Groups, index: _Index) -> list[Contexts]:
             continue
         group, within = groups.groups[g], groups.groups[order[0]]
         members = _members(groups, index, group, within)
-        if members is not None and not any(_clash(members, c.members) for c in found.values()):
+        if members is None or any(index.placements(group, within, axes) is None for axes in values[g]):
+            continue
+        over = {(n, p.axis): p.over for n, ps in members.items() for p in ps if isinstance(p, Across)}
+        if all(blocks.get(at, axis) == axis for at, axis in over.items()):
+            blocks.update(over)
             found[g] = Contexts(group, within, members)
             contexts.add(order[0])
     return list(found.values())
 
 
-def _allowed(groups: Groups, index: _Index) -> dict[int, frozenset[int]]:
+def _carrying(groups: Groups, index: _Index) -> dict[int, list[Axes]]:
+    """For each group that stands in some parameter together with another: the values that carry it, each once."""
+    found: dict[int, list[Axes]] = {
+        g: []
+        for axes in groups.coupling.state_axes.values()
+        for axis in axes
+        for g in index.summary(axis).company
+    }
+    seen: set[tuple[int, ...]] = set()
+    for value in groups.coupling.values.values():
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, Value) or (key := tuple(map(id, item.axes))) in seen:
+                continue
+            seen.add(key)
+            present = frozenset[int]().union(*(index.summary(a).present for a in item.axes))
+            for g in present & found.keys():
+                found[g].append(item.axes)
+    return found
+
+
+def _allowed(groups: Groups, index: _Index, values: Mapping[int, list[Axes]]) -> dict[int, frozenset[int]]:
     """Possible contexts of every group, by what each value carries and what each operator sums over."""
     coupling = groups.coupling
     allowed: dict[int, frozenset[int]] = {}
-    for axes in coupling.state_axes.values():
-        for axis in axes:
-            for g, company in index.summary(axis).company.items():
-                allowed[g] = allowed.get(g, frozenset()) | company
-    seen: set[tuple[int, ...]] = set()
-    for axes in _values(groups):
-        key = tuple(id(a) for a in axes)
-        if key in seen:
-            continue
-        seen.add(key)
-        summaries = [index.summary(a) for a in axes]
-        for g in frozenset[int]().union(*(s.present for s in summaries)) & allowed.keys():
-            for _, possible in index.carriers(g, summaries):
-                allowed[g] &= possible
-        allowed = {g: f for g, f in allowed.items() if f}
+    for g, carrying in values.items():
+        possible = [p for axes in carrying for _, p in index.carriers(g, [index.summary(a) for a in axes])]
+        if possible and (left := frozenset.intersection(*possible)):
+            allowed[g] = left
     for output in outputs(groups.graph):  # whoever reads it knows of no permutation
         for axis in coupling.values[output.node].axes:
             for g in index.summary(axis).present:
                 allowed.pop(g, None)
+    left = frozenset[int]().union(*allowed.values())
     for node, mixings in coupling.mixings.items():
         apart = coupling.facts.notes.get(node, {}).get("groups")
         kept = index.summary(apart).present if apart is not None else frozenset()
         for mixing in mixings:
             summed = index.summary(mixing.labels).present - kept
-            if summed and not summed.isdisjoint(frozenset[int]().union(*allowed.values())):
+            if not summed.isdisjoint(left):
                 _forbid(allowed, index, node, mixing.labels, summed, coupling.values)
     return {g: f for g, f in allowed.items() if f}
 
@@ -299,13 +320,6 @@ def _forbid(
                         allowed[g] -= summed
 
 
-def _values(groups: Groups) -> Iterator[Axes]:
-    for value in groups.coupling.values.values():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Value):
-                yield item.axes
-
-
 def _members(
     groups: Groups, index: _Index, group: Group, within: Group
 ) -> dict[str, tuple[Placement, ...]] | None:
@@ -316,19 +330,7 @@ def _members(
         if placements is None or not all(_plain(p) for p in placements):
             return None
         members[name] = placements
-    merged = any(isinstance(p, Inside) for found in members.values() for p in found)
-    even = all(index.placements(group, within, axes) is not None for axes in _values(groups))
-    return members if merged and even else None
-
-
-def _clash(members: Mapping[str, tuple[Placement, ...]], others: Mapping[str, tuple[Placement, ...]]) -> bool:
-    """Whether two groups would choose along one axis by the rows of different axes."""
-    return any(
-        isinstance(p, Across) and isinstance(q, Across) and p.axis == q.axis and p.over != q.over
-        for param in members.keys() & others.keys()
-        for p in members[param]
-        for q in others[param]
-    )
+    return members if any(isinstance(p, Inside) for found in members.values() for p in found) else None
 
 
 def _plain(placement: Placement) -> bool:

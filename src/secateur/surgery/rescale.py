@@ -300,4 +300,8 @@ def _tensors(node: fx.Node) -> list[fx.Node]:
 
 
 def _is(value: Any, factor: float) -> bool:
-    return isinstance(value, Tensor) and bool((value - factor).abs().max() <= TOLERANCE * factor)
+    """Whether a field is this factor everywhere."""
+    if not isinstance(value, Tensor) or not value.numel():
+        return isinstance(value, Tensor)
+    low, high = torch.aminmax(value)
+    return max(abs(float(low) - factor), abs(float(high) - factor)) <= TOLERANCE * factor

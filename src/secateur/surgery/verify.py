@@ -54,7 +54,7 @@ class Verification:
 
 
 Expected = Callable[[fx.Node, Any], Any]
-"""From a node of the original program and its value, the value that the other program must have there."""
+"""From a node of the original program and its value, what the other must have there; None for no comparison."""
 
 
 def verify(
