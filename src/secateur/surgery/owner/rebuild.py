@@ -175,7 +175,12 @@ def plain_weight(model: nn.Module, name: str) -> None:
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)
     if parametrize.is_parametrized(owner, leaf):
-        parametrize.remove_parametrizations(owner, leaf, leave_parametrized=True)
+        # torch's own removal would take the property off the class, which the user's module shares with its copy.
+        del owner.parametrizations[leaf]  # type: ignore[union-attr, operator]
+        if not len(owner.parametrizations):  # type: ignore[arg-type]
+            del owner.parametrizations
+            owner.__class__ = type(owner).__mro__[1]
+            owner.register_parameter(leaf, nn.Parameter(torch.empty(0)))
         return
     for hook in list(owner._forward_pre_hooks.values()):
         if getattr(hook, "name", None) == leaf and isinstance(hook, WeightNorm):
