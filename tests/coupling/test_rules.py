@@ -66,6 +66,7 @@ CASES = (
     Rule("selecting locks one position", lambda m, x: m.c(h := m.b(m.a(x))) + h[:, 3:4],
          A | {"b.weight:0": "7 | b.weight:0 c.weight:1"}),
     Rule("unsqueeze, squeeze, movedim", rows(lambda h: h.unsqueeze(0).movedim(2, 0).squeeze(1).t()), A | B),
+    Rule("broadcast_tensors", lambda m, x: m.c(sum(torch.broadcast_tensors(m.b(m.a(x)), x[:, :1]))), A | B),
     Rule("expand", lambda m, x: m.c(m.b(m.a(x)).unsqueeze(1).expand(-1, 3, -1)).mean(1), A | B),
     Rule("narrow", lambda m, x: m.c(torch.cat([(h := m.b(m.a(x))).narrow(1, 4, 4), h.narrow(1, 0, 4)], 1)),
          A | {"b.weight:0": "4 | b.weight:0 c.weight:1", "b.weight:0#2": "4 | b.weight:0 c.weight:1"}),

@@ -53,6 +53,21 @@ def test_a_batch_fixed_by_the_model_is_kept() -> None:
     assert not graph.dynamic and graph.batch == 3
 
 
+class SampleBySample(nn.Module):
+    """A loop over the batch, which the exporter unrolls for as many samples as there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.fc(x[i]) for i in range(x.shape[0])])
+
+
+def test_a_batch_that_a_loop_settles_is_not_called_open() -> None:
+    assert not trace(SampleBySample().eval(), torch.randn(2, 4)).dynamic
+
+
 def test_further_axes_stay_open_on_request() -> None:
     model = nn.Sequential(
         nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2)

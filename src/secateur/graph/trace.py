@@ -251,13 +251,13 @@ def _user_line(error: BaseException) -> str:
 
 
 def _is_dynamic(module: fx.GraphModule) -> bool:
-    return any(
-        isinstance(n.meta.get("val"), Tensor)
-        and n.meta["val"].dim()
-        and not isinstance(n.meta["val"].shape[0], int)
+    """Whether the batch is a symbol; where the model's code settled it, the exporter may leave a symbolic number."""
+    batches = [
+        n.meta["val"].shape[0]
         for n in module.graph.nodes
-        if n.op == "placeholder"
-    )
+        if n.op == "placeholder" and isinstance(n.meta.get("val"), Tensor) and n.meta["val"].dim()
+    ]
+    return any(isinstance(b, torch.SymInt) and bool(b.node.expr.free_symbols) for b in batches)
 
 
 def _fingerprint(module: fx.GraphModule) -> str:

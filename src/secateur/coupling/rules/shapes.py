@@ -6,6 +6,7 @@ from torch import fx
 
 from secateur.coupling.facts import Axes, Axis, Facts
 from secateur.coupling.rules.creation import free
+from secateur.coupling.rules.pointwise import broadcast
 from secateur.coupling.values import Arguments, Value, op_name
 from secateur.graph import hint
 
@@ -153,6 +154,12 @@ def meshgrid(f: Facts, a: Arguments) -> list[Axes]:
     return [tuple(axes)] * len(axes)
 
 
+def together(f: Facts, a: Arguments) -> list[Axes]:
+    """``broadcast_tensors``: every output has the axes of all operands."""
+    values = [v.axes for _, v in a.operands()]
+    return [broadcast(f, values, a.shape)] * len(values)
+
+
 def flip(f: Facts, a: Arguments) -> Axes:
     """Reverses axes."""
     dims = {d % len(a.self) for d in _list(a.get("dims", a.get("dim")))}
@@ -243,6 +250,7 @@ TABLE = {
     **dict.fromkeys(("aten::cat", "aten::concat", "aten::concatenate"), concatenate),
     "aten::stack": stack,
     "aten::meshgrid": meshgrid,
+    "aten::broadcast_tensors": together,
     **dict.fromkeys(tuple(f"aten::{name}" for name in _JOINS), joined),
     "aten::flip": flip,
     "aten::diagonal": diagonal,
