@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
-from secateur.coupling import Groups, find_blocks
-from tests.zoo.blocks import BLOCKS, noted
-
-
-@cache
-def ready(name: str) -> Groups:
-    return BLOCKS[name].found()
+from secateur.coupling import find_blocks
+from tests.zoo.blocks import BLOCKS, noted, ready
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -445,3 +446,9 @@ CASES = [
     BlockCase("activation", Activation, rows(), {}),
 ]
 BLOCKS: dict[str, BlockCase] = {case.name: case for case in CASES}
+
+
+@cache
+def ready(name: str) -> Groups:
+    """The groups of a network, made once; only to be read."""
+    return BLOCKS[name].found()

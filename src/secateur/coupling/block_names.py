@@ -7,6 +7,7 @@ loaded, and knows no modules, has the same.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
@@ -36,7 +37,7 @@ class Names:
         own = self._weights(nodes)
         first = next((n for n in own if self.graph.tensor(n).dim() > 1), own[0])
         path = _common(own) if len(own) > 1 else first.rpartition(".")[0]
-        used = {n for n, uses in self._uses.items() if uses & set(nodes)}
+        used = {name for node in nodes for name in self._used_at.get(node, ())}
         while path != first:
             if path and path not in taken and not self._shared(path, used):
                 return path
@@ -51,14 +52,27 @@ class Names:
         return sorted(own, key=self._parameters.__getitem__)
 
     def _shared(self, path: str, used: Collection[str]) -> bool:
-        return any(
-            n.startswith(path + ".") and n not in used and self.graph.tensor(n).dim() > 1
-            for n in self._parameters
-        )
+        return any(name not in used for name in self._matrices[path])
 
     @cached_property
-    def _uses(self) -> dict[str, set[fx.Node]]:
-        return first_uses(self.graph, self.flow)
+    def _matrices(self) -> dict[str, list[str]]:
+        """Names of the matrices in each module."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self._parameters:
+            if self.graph.tensor(name).dim() > 1:
+                parts = name.split(".")
+                for i in range(1, len(parts)):
+                    found[".".join(parts[:i])].append(name)
+        return found
+
+    @cached_property
+    def _used_at(self) -> dict[fx.Node, list[str]]:
+        """Parameters and buffers that a node is the first to use together with activations."""
+        found: dict[fx.Node, list[str]] = defaultdict(list)
+        for name, nodes in first_uses(self.graph, self.flow).items():
+            for node in nodes:
+                found[node].append(name)
+        return found
 
     @cached_property
     def _parameters(self) -> dict[str, int]:

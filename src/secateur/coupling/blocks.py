@@ -7,7 +7,7 @@ graph alone, whatever the modules are called; see ``branches.py`` and ``repeats.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -94,7 +94,7 @@ class _Finder:
     def run(self) -> tuple[Block, ...]:
         named: dict[fx.Node, str] = {}
         blocks: list[Element] = []
-        for element in self._repeated:
+        for element in self._elements:
             held = self._branches_in(element)
             if len(held) == 1 and self._weights(element) <= state_of(self.graph, held[0].nodes, self.holders):
                 named[held[0].term] = element.path  # a branch, and after it nothing that has weights
@@ -109,10 +109,15 @@ class _Finder:
         return tuple(sorted(out, key=lambda b: (order[b.entry], b.kind != "block", order[b.exit])))
 
     @cached_property
-    def _repeated(self) -> list[Element]:
+    def _elements(self) -> list[Element]:
+        """Elements of lists that resemble another one, and those that are nothing but residual branches."""
         found = []
         for home, elements in self.repeats.elements.items():
-            found += self.repeats.repeated(home, [e.path for e in elements if self._branches_in(e)])
+            branched = [e for e in elements if self._branches_in(e)]
+            repeated = self.repeats.repeated(home, [e.path for e in branched])
+            paths = {e.path for e in repeated}
+            unlike = [self.repeats.alone(e) for e in branched if e.path not in paths]
+            found += [*repeated, *(e for e in unlike if self._is_whole(e))]
         return found
 
     def _branches_in(self, element: Element) -> list[Branch]:
@@ -120,8 +125,21 @@ class _Finder:
         if element.span is None:
             return []
         nodes = element.span.nodes
-        held = [b for b in self.branches if not b.reasons and b.reader in nodes and b.term in nodes]
+        held = [b for n in nodes if (b := self._by_term.get(n)) and not b.reasons and b.reader in nodes]
+        held.sort(key=lambda b: self.flow.order[b.term])
         return [b for b in held if not any(b.term in o.nodes for o in held if o is not b)]
+
+    def _is_whole(self, element: Element) -> bool:
+        """Whether without its branches an element hands on what comes in."""
+        if element.span is None or element.entry is None:
+            return False
+        dropped = {(b.reader, b.argument) for b in self._branches_in(element)}
+        ordered = sorted(element.span.nodes, key=self.flow.order.__getitem__)
+        return _hands_on(element.span.exit, element.entry, standing(ordered, dropped))
+
+    @cached_property
+    def _by_term(self) -> dict[fx.Node, Branch]:
+        return {b.term: b for b in self.branches}
 
     @staticmethod
     def _weights(element: Element) -> set[str]:
@@ -130,12 +148,9 @@ class _Finder:
     def _block(self, element: Element, branches: Sequence[str]) -> Block:
         assert element.span is not None and element.entry is not None
         exit, entry = element.span.exit, element.entry
-        dropped = {(b.reader, b.argument) for b in self._branches_in(element)}
-        ordered = sorted(element.span.nodes, key=self.flow.order.__getitem__)
-        whole = _hands_on(exit, entry, standing(ordered, dropped))
         gone = self.flow.only_for([exit], keep={entry})
         record = self._record(element.path, "block", entry, exit, gone)
-        return replace(record, branches=tuple(branches), whole=whole)
+        return replace(record, branches=tuple(branches), whole=self._is_whole(element))
 
     def _branch(self, branch: Branch, name: str) -> Block:
         record = self._record(name, "branch", branch.entry, branch.exit, branch.nodes, branch.reasons)
@@ -145,8 +160,8 @@ class _Finder:
         """Elements beside removable ones, in the same list, that cannot go."""
         free = [b.name for b in found if not b.locked]
         named = {b.name for b in found}
-        paths = [e.path for elements in self.repeats.elements.values() for e in elements]
-        holding = {max((p for p in paths if _within(n, p)), key=len, default="") for n in free}
+        paths = {e.path for elements in self.repeats.elements.values() for e in elements}
+        holding = {next((p for p in _modules(n) if p in paths), "") for n in free}
         out = []
         for elements in self.repeats.elements.values():
             beside = [e for e in elements if e.path in holding]
@@ -176,8 +191,11 @@ class _Finder:
         return Block(unique, kind, entry, exit, ordered, params, count, source_of(exit), tuple(locked))
 
 
-def _within(name: str, path: str) -> bool:
-    return name == path or name.startswith(path + ".")
+def _modules(name: str) -> Iterator[str]:
+    """A module and those that it is in, from the inside out."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
 
 
 def _hands_on(exit: fx.Node, entry: fx.Node, instead: Mapping[fx.Node, fx.Node]) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -66,6 +66,7 @@ class Repeats:
     graph: Graph
     flow: Flow
     branches: Sequence[Branch] = ()
+    _readings: dict[str, dict[fx.Node, set[str]]] = field(default_factory=dict)
 
     @cached_property
     def elements(self) -> dict[str, list[Element]]:
@@ -191,7 +192,8 @@ class Repeats:
         """The element with the one value that comes in; what others of the list read too (masks, say) is none."""
         assert element.span is not None
         span, order = element.span.nodes, self.flow.order
-        shared = {i for o in alike if o.span for i in self._read(o.span.nodes)}
+        others_here = {o.path for o in alike}
+        shared = {i for i, paths in self._read_in(element.home).items() if not others_here.isdisjoint(paths)}
         onward: list[fx.Node] = []
         entries: list[fx.Node] = []
         for exit in (element.span.exit, *self._onward(element.span.exit)):
@@ -212,9 +214,19 @@ class Repeats:
             others = [i for i in self._read(nodes) if i not in shared and i is not entry and self._learnt(i)]
             if not others:
                 return replace(element, span=Span(frozenset(nodes), exit), entry=entry)
-        coming = [i.name for i in self._read({*span, *onward}) if i not in shared and self._learnt(i)]
-        reason = f"it reads {' and '.join(coming)}, and only one of them can stand in for what goes out"
+        names = [i.name for i in self._read({*span, *onward}) if i not in shared and self._learnt(i)]
+        reason = f"it reads {' and '.join(names)}, and only one of them can stand in for what goes out"
         return replace(element, span=Span(frozenset({*span, *onward}), exit), reason=reason)
+
+    def _read_in(self, home: str) -> dict[fx.Node, set[str]]:
+        """Activations that come into the elements of a list, and into which of them."""
+        if home not in self._readings:
+            found: dict[fx.Node, set[str]] = defaultdict(set)
+            for element in self.elements[home]:
+                for node in self._read(element.span.nodes) if element.span else ():
+                    found[node].add(element.path)
+            self._readings[home] = found
+        return self._readings[home]
 
     def _read(self, nodes: Collection[fx.Node]) -> list[fx.Node]:
         """Activations that come into some nodes from outside."""
