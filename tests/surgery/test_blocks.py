@@ -222,12 +222,12 @@ def test_wrong_requests() -> None:
 
 def test_plans_that_do_not_fit() -> None:
     groups = ready("pre_norm")
-    with pytest.raises(PlanError, match="does not fit the model: no block is called 'layers.5'"):
+    with pytest.raises(PlanError, match=r"does not fit the model: no block is called 'layers.5'"):
         cut_groups(groups, Plan(groups.graph.fingerprint, {}, ("layers.5",)))
-    with pytest.raises(PlanError, match="the plan removes layers.0, the groups are without none"):
+    with pytest.raises(PlanError, match=r"the plan removes layers.0, the groups are without none"):
         sc.planning.dead_atoms(groups, Plan(groups.graph.fingerprint, {}, ("layers.0",)))
     reduced = remove_blocks(groups, ["layers.0"])
-    with pytest.raises(PlanError, match="the plan removes no block, the groups are without layers.0"):
+    with pytest.raises(PlanError, match=r"the plan removes no block, the groups are without layers.0"):
         cut_groups(reduced, Plan(groups.graph.fingerprint, {}))
     assert without_removed(reduced, Plan(groups.graph.fingerprint, {}, ("layers.0",))) is reduced
 
