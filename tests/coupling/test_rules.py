@@ -55,10 +55,6 @@ CASES = (
     Rule("roll locks", rows(lambda h: h.roll(1, -1)), A),
     Rule("look-up locks", rows(lambda h: h.gather(1, h.argsort(-1))), A),
     Rule("a list in the code reorders", rows(lambda h: h[:, [1, 0, 2, 3, 4, 5, 7, -2]]), A | B),
-    Rule("a list in the code repeats and leaves out", lambda m, x: m.c(m.b(m.a(x))[:, [4, 4, 0]]),
-         A | {"b.weight:0": "1 | b.weight:0 c.weight:1", "b.weight:0#2": "6 | b.weight:0",
-              "b.weight:0#3": "1 | b.weight:0 c.weight:1*2"},
-         linear(("a", 16, 12), ("b", 12, 8), ("c", 3, 5))),
     Rule("a list for select", rows(lambda h: h.index_select(-1, torch.tensor([7, 6, 5, 4, 3, 2, 1, 0]))), A | B),
     # Each pair lies at another distance, and goes as one.
     Rule("flip pairs the ends", rows(lambda h: h + h.flip(-1)),
