@@ -12,8 +12,8 @@ import contextlib
 import difflib
 import math
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -76,6 +76,13 @@ class Probe:
     lengths: Mapping[Any, fx.Node]
     calls: Mapping[fx.Node, str]
     comparisons: Mapping[Compound, bool]
+
+    def without(self, nodes: Collection[fx.Node]) -> Probe:
+        """The same without the calls that made some nodes: code that is not run any more."""
+        if not nodes:
+            return self
+        uses = tuple(use for use in self.uses if use.node not in nodes)
+        return replace(self, uses=uses, calls={n: name for n, name in self.calls.items() if n not in nodes})
 
 
 def probe(model: nn.Module, graph: Graph) -> Probe:

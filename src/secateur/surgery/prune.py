@@ -15,7 +15,7 @@ from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
 from secateur.scoring import Criterion, Magnitude, Random, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import construction, find_ties, own_class, values_for
+from secateur.surgery.owner import StandIns, construction, find_standins, find_ties, own_class, values_for
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -134,13 +134,14 @@ def prune(
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
 
     obstacle = ""
-    if form != "graph" and groups.removal.blocks:
-        obstacle = "blocks are removed whole in graph form only"
+    standins = find_standins(model, groups) if form != "graph" else StandIns()
+    if standins.reason:
+        obstacle = standins.reason
     elif form != "graph":
-        seen = probe(model, graph)
+        seen = probe(model, graph).without(standins.nodes)
         more = construction(model, seen) if config else None
         plan = planned(find_ties(groups, seen, more))
-        values = values_for(groups, plan, seen, more)
+        values = values_for(groups, plan, seen, more, standins)
         plan = replace(plan, folded=values.folds)
         small = cut_groups(groups, plan)
         own = own_class(model, groups, small.module, values, config=config)

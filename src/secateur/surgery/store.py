@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from secateur.coupling import find_groups
+from secateur.coupling import Groups, find_groups, remove_blocks
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
 from secateur.graph import decode, encode, fetch, probe, trace
 from secateur.surgery.compare import relative_error
-from secateur.surgery.owner import own_class, plan_for_shapes, values_for
+from secateur.surgery.owner import find_standins, own_class, plan_for_shapes, values_for
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
@@ -169,21 +169,34 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
     own = small.meta["secateur"]
     graph = trace(model, own["kwargs"] or own["args"])
-    groups = find_groups(graph)
-    plan = plan_for_shapes(groups, {n: tuple(t.shape) for n, t in state_of(small).items()})
+    shapes = {n: tuple(t.shape) for n, t in state_of(small).items()}
+    groups = _without_missing(find_groups(graph), shapes)
+    standins = find_standins(model, groups)
+    plan = plan_for_shapes(groups, shapes)
     if plan is None:
         raise FormError(
             f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
             "widths before pruning, or load the graph form without into="
         )
-    result = own_class(model, groups, small, values_for(groups, plan, probe(model, graph)))
-    if result.module is None:
+    seen = probe(model, graph).without(standins.nodes)
+    result = own_class(model, groups, small, values_for(groups, plan, seen, standins=standins))
+    if standins.reason or result.module is None:
         raise FormError(
-            f"{type(model).__name__} cannot hold the stored model: {result.reason}; "
+            f"{type(model).__name__} cannot hold the stored model: {standins.reason or result.reason}; "
             "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
             small,
         )
     return result.module
+
+
+def _without_missing(groups: Groups, stored: Collection[str]) -> Groups:
+    """The groups without the blocks of which nothing is stored: they were removed whole."""
+    if all(name in stored for name in groups.graph.state_names()):
+        return groups
+    gone = [b for b in groups.blocks if b.params and not b.locked and not any(n in stored for n in b.params)]
+    # A layer stands for the branches that it is made of.
+    inside = {name for b in gone for name in b.branches}
+    return remove_blocks(groups, [b.name for b in gone if b.name not in inside])
 
 
 def state_of(module: fx.GraphModule) -> dict[str, Tensor]:

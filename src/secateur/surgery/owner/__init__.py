@@ -3,7 +3,11 @@
 from secateur.surgery.owner.config import construction
 from secateur.surgery.owner.form import Owner, own_class, values_for
 from secateur.surgery.owner.rebuild import Obstacle
+from secateur.surgery.owner.standins import StandIns, find_standins
 from secateur.surgery.owner.ties import find_ties
 from secateur.surgery.owner.widths import plan_for_shapes
 
-__all__ = ["Obstacle", "Owner", "construction", "find_ties", "own_class", "plan_for_shapes", "values_for"]
+__all__ = [
+    "Obstacle", "Owner", "StandIns", "construction", "find_standins", "find_ties", "own_class", "plan_for_shapes",
+    "values_for",
+]  # fmt: skip

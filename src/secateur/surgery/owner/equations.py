@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 from torch import fx
 
-from secateur.coupling import Groups, Value, literal_indices, source_of
+from secateur.coupling import Groups, Value, literal_indices, place_of
 from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, op_name
 from secateur.surgery.emit import rewrite
+from secateur.surgery.owner.statements import statement_at
 from secateur.surgery.sizes import Sizes
 
 _SPLITS = frozenset(
@@ -146,8 +147,9 @@ def _arguments(
 
 
 def _written(node: fx.Node, value: int | float) -> bool:
-    """Whether a number stands in the line of code: one that does not was computed, and may well follow the cut."""
-    return re.search(rf"(?<![\w.]){value}(?![\w.])", source_of(node)) is not None
+    """Whether a number stands in the statement: one that does not was computed, and may well follow the cut."""
+    file, line, code = place_of(node)
+    return re.search(rf"(?<![\w.]){value}(?![\w.])", statement_at(file, line) if file else code) is not None
 
 
 def _same(was: Any, becomes: Any) -> bool:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from secateur.coupling import Groups, source_of
 from secateur.graph import Graph, Probe
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.compare import relative_error
+from secateur.surgery.owner.calling import outputs_of, samples
 from secateur.surgery.owner.config import from_config
 from secateur.surgery.owner.equations import More
-from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
+from secateur.surgery.owner.rebuild import Values, rebuild, solve_attributes
+from secateur.surgery.owner.standins import StandIns
 from secateur.surgery.sizes import Sizes
 from secateur.task import to_device
 
@@ -39,7 +39,9 @@ class Owner:
     reason: str
 
 
-def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = None) -> Values:
+def values_for(
+    groups: Groups, plan: Plan, probe: Probe, more: More | None = None, standins: StandIns | None = None
+) -> Values:
     """What a plan asks of the user's class: new attributes, and factors that its weights must take.
 
     Args:
@@ -47,9 +49,11 @@ def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = Non
         plan: what is kept.
         probe: from :func:`secateur.graph.probe`.
         more: how a configuration decides sizes, where the result must fit one.
+        standins: for the modules of blocks that are removed whole.
     """
     sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    return solve_attributes(groups, probe, sizes, more)
+    values = solve_attributes(groups, probe, sizes, more)
+    return replace(values, removed=standins.at(sizes)) if standins else values
 
 
 def own_class(
@@ -72,7 +76,7 @@ def own_class(
             _difference(again, small, groups.graph) if again is not None else (0.0, "it does not build")
         )
         problem = problem and f"built from its configuration, {problem}"
-    return Owner(None if problem else result, error, _reason(values.obstacles, problem) if problem else "")
+    return Owner(None if problem else result, error, _reason(values, problem) if problem else "")
 
 
 def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph) -> tuple[float, str]:
@@ -80,7 +84,7 @@ def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph) -> tuple
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
     for noisy, (args, kwargs) in itertools.product(
-        (False, True), _samples(graph.args, graph.kwargs, graph.dynamic)
+        (False, True), samples(graph.args, graph.kwargs, graph.dynamic)
     ):
         args, kwargs = to_device(args, device), to_device(kwargs, device)
         state = _noise(small) if noisy else {}
@@ -125,21 +129,9 @@ def _bits(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 
 
-def _reason(obstacles: tuple[Obstacle, ...], words: str) -> str:
-    if not obstacles:
-        return words
-    first = obstacles[0]
+def _reason(values: Values, words: str) -> str:
+    if not values.obstacles:
+        return values.removed.doubt or words
+    first = values.obstacles[0]
     name = "a number in the code" if first.attribute == "-" else f"the attribute '{first.attribute}'"
     return f"{name} stands in the way at {source_of(first.node)}: {first.words}"
-
-
-def _samples(args: Any, kwargs: Mapping[str, Any], dynamic: bool) -> list[tuple[Any, dict[str, Any]]]:
-    """The example inputs and, where the batch is free, a batch of three."""
-    given = (args, dict(kwargs))
-
-    def three(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.dim():
-            return value
-        return torch.cat([value, value[:1]]) if value.shape[0] == 2 else value
-
-    return [given, pytree.tree_map(three, given)] if dynamic else [given]
