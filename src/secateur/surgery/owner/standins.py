@@ -74,7 +74,7 @@ class _Recipe:
 
 
 @dataclass(frozen=True)
-class _Call:
+class _Heard:
     """One call of a module that goes: what came in as it was then, and what came out."""
 
     path: str
@@ -134,6 +134,12 @@ def _members(groups: Groups) -> dict[str, set[fx.Node]]:
     return found
 
 
+def _call(node: fx.Node, path: str) -> str | None:
+    """Which call of a module a node belongs to, by the exporter's name for it."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return next((key for key, (name, *_) in stack.items() if name.partition("@")[0] == path), None)
+
+
 def _idle(node: fx.Node) -> bool:
     """Whether a node hands on a tensor as it is: a cast to the type that it has, say."""
     given = node.args[0] if node.args else None
@@ -180,8 +186,8 @@ class _Listener:
             raise _Unknown(f"the code of '{silent[0]}' is run without calling the module")
         return found
 
-    def _calls(self, args: Any, kwargs: Any) -> list[_Call]:
-        calls: list[_Call] = []
+    def _calls(self, args: Any, kwargs: Any) -> list[_Heard]:
+        calls: list[_Heard] = []
         pending: list[tuple[list[Tensor], list[Tensor]]] = []
 
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -194,7 +200,7 @@ class _Listener:
                 leaves, structure = pytree.tree_flatten(output)
                 copied = [t.detach().clone() if isinstance(t, Tensor) else t for t in leaves]
                 calls.append(
-                    _Call(path, tuple(given), tuple(copies), tuple(leaves), tuple(copied), structure)
+                    _Heard(path, tuple(given), tuple(copies), tuple(leaves), tuple(copied), structure)
                 )
 
             return hook
@@ -208,12 +214,11 @@ class _Listener:
         return calls
 
     def _exits(self, path: str) -> list[fx.Node]:
-        """The nodes of a module whose values are read outside of it."""
-        inside = self.members[path]
-        return [n for n in inside if any(u not in inside for u in n.users)]
+        """The nodes of a module whose values are read outside of the call that made them."""
+        return [n for n in self.members[path] if any(_call(u, path) != _call(n, path) for u in n.users)]
 
     def _recipe(
-        self, calls: Sequence[_Call], values: Mapping[fx.Node, Any], carried: dict[int, fx.Node]
+        self, calls: Sequence[_Heard], values: Mapping[fx.Node, Any], carried: dict[int, fx.Node]
     ) -> _Recipe:
         call, leaves, axes = calls[0], list[Any](), dict[int, Value]()
         for i, leaf in enumerate(call.leaves):
@@ -244,7 +249,7 @@ class _Listener:
                 axes[i] = value
         return _Recipe(tuple(leaves), call.structure, axes)
 
-    def _stream(self, call: _Call, exits: Iterable[fx.Node]) -> fx.Node | None:
+    def _stream(self, call: _Heard, exits: Iterable[fx.Node]) -> fx.Node | None:
         """What goes through a module that is part of a bypassed block, on its way to the block's end."""
         inside = [n for n in exits if n in self.bypassed]
         for output, given in self.groups.removal.bypassed.items():
@@ -262,7 +267,7 @@ class _Listener:
         return node
 
     def _holding(
-        self, call: _Call, stream: fx.Node, values: Mapping[fx.Node, Any], carried: Mapping[int, fx.Node]
+        self, call: _Heard, stream: fx.Node, values: Mapping[fx.Node, Any], carried: Mapping[int, fx.Node]
     ) -> int | None:
         """Which of the tensors that come in will hold the stream."""
         alike = [n for n in values if self._root(n) is stream]
