@@ -20,17 +20,21 @@ from secateur.coupling import Groups, find_groups, remove_blocks
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
 from secateur.graph import decode, encode, fetch, probe, trace
+from secateur.planning import Plan, without_removed
 from secateur.surgery.compare import relative_error
 from secateur.surgery.owner import find_standins, own_class, plan_for_shapes, values_for
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
+PLAN = "plan.json"
 TOLERANCE = 1e-3
 """Largest relative error between stored and computed reference outputs; half precision gets 5e-2."""
 
 
 def save(model: nn.Module, folder: str | os.PathLike[str], example_inputs: Inputs | None = None) -> Path:
     """Writes a model into a folder as ``model.json``, ``model.safetensors`` and ``reference.safetensors``.
+
+    Of a model that was cut here, ``plan.json`` says how; it helps to write the weights into the user's class.
 
     Args:
         model: a pruned model in graph form, or any module that traces.
@@ -56,6 +60,9 @@ def save(model: nn.Module, folder: str | os.PathLike[str], example_inputs: Input
         save_file(_unshared(weights), str(path))
     with whole_file(home / REFERENCE) as path:
         save_file(_unshared(reference), str(path))
+    plan = program.meta.get("secateur", {}).get("plan")
+    if isinstance(plan, Plan):
+        plan.save(home / PLAN)
     with whole_file(home / PROGRAM) as path:  # last: with it, the model is there
         path.write_text(json.dumps(data))
     return home
@@ -85,7 +92,9 @@ def load(folder: str | os.PathLike[str], into: nn.Module | None = None) -> nn.Mo
         raise CorruptFile(f"{home / PROGRAM} is truncated or was altered: {error}") from error
     module = decode(data, weights)
     _check_reference(module, _tensors(home / REFERENCE), home)
-    return module if into is None else _load_into(into, module)
+    if into is None:
+        return module
+    return _load_into(into, module, Plan.load(home / PLAN) if (home / PLAN).exists() else None)
 
 
 def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphModule, Any, Any]:
@@ -166,18 +175,22 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
+def _load_into(model: nn.Module, small: fx.GraphModule, plan: Plan | None) -> nn.Module:
     own = small.meta["secateur"]
     graph = trace(model, own["kwargs"] or own["args"])
-    shapes = {n: tuple(t.shape) for n, t in state_of(small).items()}
-    groups = _without_missing(find_groups(graph), shapes)
-    standins = find_standins(model, groups)
-    plan = plan_for_shapes(groups, shapes)
+    if plan is not None and plan.fingerprint == graph.fingerprint:
+        free = {index: list(axes) for index, axes in plan.outputs.items()}
+        groups = without_removed(find_groups(graph, free_outputs=free), plan)
+    else:  # of another round, say: the shapes must do
+        shapes = {n: tuple(t.shape) for n, t in state_of(small).items()}
+        groups = _without_missing(find_groups(graph), shapes)
+        plan = plan_for_shapes(groups, shapes)
     if plan is None:
         raise FormError(
             f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
             "widths before pruning, or load the graph form without into="
         )
+    standins = find_standins(model, groups)
     seen = probe(model, graph).without(standins.nodes)
     result = own_class(model, groups, small, values_for(groups, plan, seen, standins=standins))
     if standins.reason or result.module is None:
