@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -15,7 +15,7 @@ from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
 from secateur.scoring import Criterion, Magnitude, Random, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import construction, find_ties, own_class, values_for
+from secateur.surgery.owner import attempt, construction, find_ties
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -139,13 +139,10 @@ def prune(
     elif form != "graph":
         seen = probe(model, graph)
         more = construction(model, seen) if config else None
-        plan = planned(find_ties(groups, seen, more))
-        values = values_for(groups, plan, seen, more)
-        plan = replace(plan, folded=values.folds)
-        small = cut_groups(groups, plan)
-        own = own_class(model, groups, small.module, values, config=config)
+        tried = attempt(model, groups, seen, planned(find_ties(groups, seen, more)), more)
+        own, check = tried.owner, tried.cut.verification
         if own.module is not None:
-            return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
+            return Pruned(own.module, tried.plan, groups.locked, check, groups, "module")
         obstacle = own.reason
     plan = planned(None)
     small = cut_groups(groups, plan)
