@@ -36,7 +36,7 @@ from secateur.graph import Graph, Probe, probe, split_inputs, trace  # noqa: E40
 from secateur.planning import Allocator, Plan, Problem, Rounding, Ties, Uniform, allocate, dead_atoms  # noqa: E402
 from secateur.scoring import Magnitude, Scores, score  # noqa: E402
 from secateur.surgery import relative_error  # noqa: E402
-from secateur.surgery.owner import attempt, find_ties  # noqa: E402
+from secateur.surgery.owner import attempt, tied, whole_groups  # noqa: E402
 
 KEEP, LEAST, MOST = 0.5, 0.5, 0.75
 
@@ -72,11 +72,14 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     record["parameters"], record["prunable"] = graph.parameters, groups.prunable_share
     record["seconds_trace"], started = time.process_time() - started, time.process_time()
     seen = probe(model, graph)
-    ties = find_ties(groups, seen)
+    plain = score(model, groups, Magnitude())
+    groups = whole_groups(groups, seen)
+    scores, ties = tied(groups, seen, plain)
+    assert scores is not None
+    record["unread"] = len(seen.unread)
     record["seconds_probe"] = time.process_time() - started
     record["tied"], record["frozen"] = sum(map(len, ties.tied)), len(ties.frozen)
     record["groups"] = len(groups)
-    scores = score(model, groups, Magnitude())
     ways = {
         "uniform": (Uniform(), Rounding()),
         "free": (Drawn(zlib.crc32(name.encode())), Rounding(1)),

@@ -13,9 +13,9 @@ from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_gr
 from secateur.errors import FormError, RecipeError
 from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
-from secateur.scoring import Criterion, Magnitude, Random, score, score_blocks
+from secateur.scoring import Criterion, Magnitude, Random, Scores, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import attempt, construction, find_ties
+from secateur.surgery.owner import attempt, construction, tied, whole_groups
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -128,7 +128,7 @@ def prune(
     scores = None if whole else score(model, groups, criterion or Magnitude(), batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
 
-    def planned(ties: Ties | None) -> Plan:
+    def planned(scores: Scores | None, ties: Ties | None) -> Plan:
         if scores is None:
             return Plan(graph.fingerprint, {}, groups.removal.names)
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
@@ -139,12 +139,14 @@ def prune(
     elif form != "graph":
         seen = probe(model, graph)
         more = construction(model, seen) if config else None
-        tried = attempt(model, groups, seen, planned(find_ties(groups, seen, more)), more)
+        every = whole_groups(groups, seen, rules, free_outputs)
+        plan = planned(*tied(every, seen, scores, more))
+        tried = attempt(model, every, seen, plan, more)
         own, check = tried.owner, tried.cut.verification
         if own.module is not None:
             return Pruned(own.module, tried.plan, groups.locked, check, groups, "module")
         obstacle = own.reason
-    plan = planned(None)
+    plan = planned(scores, None)
     small = cut_groups(groups, plan)
     pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
     if form == "module":

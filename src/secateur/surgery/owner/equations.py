@@ -17,6 +17,7 @@ from torch import fx
 from secateur.coupling import Groups, Value, literal_indices, source_of
 from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, op_name
 from secateur.surgery.emit import rewrite
+from secateur.surgery.owner.whole import seen_again
 from secateur.surgery.sizes import Sizes
 
 _SPLITS = frozenset(
@@ -45,6 +46,7 @@ class Equation:
 
 def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
     """All equations for these sizes."""
+    groups = seen_again(groups, probe)
     new = rewrite(groups, sizes, {})
     by_node: dict[fx.Node, list[Use]] = {}
     for use in probe.uses:

@@ -53,7 +53,13 @@ def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = Non
 
 
 def own_class(
-    model: nn.Module, groups: Groups, small: fx.GraphModule, values: Values, *, config: bool = False
+    model: nn.Module,
+    groups: Groups,
+    small: fx.GraphModule,
+    values: Values,
+    *,
+    config: bool = False,
+    unread: Mapping[str, Tensor] | None = None,
 ) -> Owner:
     """Writes a cut back into a copy of the user's class and runs it beside the graph form.
 
@@ -63,8 +69,9 @@ def own_class(
         small: the cut program.
         values: from :func:`values_for`.
         config: whether the class must come out the same when it is built from its configuration.
+        unread: cut tensors that ``small`` does not hold, since only calls that nothing reads need them.
     """
-    result = rebuild(model, groups.graph, small, values)
+    result = rebuild(model, groups.graph, small, values, unread or {})
     error, problem = _difference(result, small, groups.graph)
     if not problem and config:
         again = from_config(result)

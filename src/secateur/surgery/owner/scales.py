@@ -1,7 +1,8 @@
 """Numbers that the user's code computes from widths and multiplies with: the root of a head size, above all.
 
 The program holds such a factor as a constant, the class computes it anew. Where the two would differ after the cut,
-the weights before take the quotient, in both forms alike.
+the weights before take the quotient, in both forms alike. Where no weight can take it, and for a number that is
+added, say, the widths that it is computed from must stay.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 from torch import fx
 
 from secateur.coupling import Value
-from secateur.graph import Probe, Use, bind, evaluate, leaves, op_name
+from secateur.graph import Graph, Probe, Use, bind, evaluate, leaves, op_name
 from secateur.planning import Fold
+from secateur.surgery.rescale import Rescale, fold
 
 _CLOSE = 1e-6  # relative: the same number, computed in another order
+_ANY = 2.0  # whether weights can take a factor does not depend on how large it is
 
 
 def folds(probe: Probe, values: Any, value_of: Callable[[Any], Any]) -> Iterator[Fold]:
@@ -39,6 +42,22 @@ def folds(probe: Probe, values: Any, value_of: Callable[[Any], Any]) -> Iterator
             found = _fold(use, now, values)
             if found is not None:
                 yield found
+
+
+def fixed(probe: Probe, graph: Graph, values: Any) -> list[Use]:
+    """Numbers that the class must compute as before, since no weight makes up for another one."""
+    asked: dict[fx.Node, tuple[Use, Fold]] = {}
+    found = []
+    for use in probe.uses:
+        if isinstance(use.value, float) and any(True for _ in leaves(use.expression)):
+            fold_of_use = _fold(use, _ANY * use.value, values) if use.value else None
+            if fold_of_use is None:
+                found.append(use)
+            else:
+                asked[use.node] = use, fold_of_use
+    wanted = [Rescale(n, f.operands, f.factor, f.arguments) for n, (_, f) in asked.items()]
+    refused = fold(graph.module, wanted).refused if wanted else {}
+    return found + [asked[node][0] for node in refused]
 
 
 def _fold(use: Use, now: float, values: Any) -> Fold | None:
