@@ -29,6 +29,7 @@ def whole_groups(
         gone=removal.gone | seen.unread,
         unseen=removal.unseen | seen.unread,
         state=removal.state | only_unread_state(seen.graph, removal.gone | seen.unread),
+        unread=seen.unread | only_unread_state(seen.graph, seen.unread),
     )
     left = tuple(g for g in found if any(m.param not in removal.state for m in g.members))
     return replace(found, groups=left, removal=removal)
