@@ -90,11 +90,10 @@ def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph) -> tuple
         (False, True), _samples(graph.args, graph.kwargs, graph.dynamic)
     ):
         args, kwargs = to_device(args, device), to_device(kwargs, device)
-        state = _noise(small) if noisy else {}
-        named = state | {alias: state[name] for alias, name in graph.aliases.items() if name in state}
+        state, named = _shared(_noise(small) if noisy else {}, module, graph)
         expected = outputs_of(small, args, kwargs, state)
         try:
-            found = outputs_of(module, args, kwargs, _known(module, named))
+            found = outputs_of(module, args, kwargs, named)
         except Exception as failure:
             words = (str(failure).strip().splitlines() or [type(failure).__name__])[0][:200]
             return float("inf"), f"it does not run: {words}"
@@ -123,9 +122,18 @@ def _noise(small: fx.GraphModule) -> dict[str, Tensor]:
     return found
 
 
-def _known(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _shared(
+    state: Mapping[str, Tensor], module: nn.Module, graph: Graph
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What of a state both forms hold, by the program's names and by the class's.
+
+    The program may hold a tensor that the class computes from others, such as a softmax of weights.
+    """
     names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    return {name: tensor for name, tensor in state.items() if name in names}
+    named = {n: t for n, t in state.items() if n in names}
+    named |= {a: state[n] for a, n in graph.aliases.items() if n in state and a in names}
+    held = {graph.aliases.get(name, name) for name in named}
+    return {n: t for n, t in state.items() if n in held}, named
 
 
 def _bits(dtype: torch.dtype) -> int:
