@@ -36,7 +36,7 @@ from secateur.graph import Graph, Probe, probe, split_inputs, trace  # noqa: E40
 from secateur.planning import Allocator, Plan, Problem, Rounding, Ties, Uniform, allocate, dead_atoms  # noqa: E402
 from secateur.scoring import Magnitude, Scores, score  # noqa: E402
 from secateur.surgery import relative_error  # noqa: E402
-from secateur.surgery.owner import attempt, tied, whole_groups  # noqa: E402
+from secateur.surgery.owner import attempts, whole_groups  # noqa: E402
 
 KEEP, LEAST, MOST = 0.5, 0.5, 0.75
 
@@ -73,12 +73,9 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     record["seconds_trace"], started = time.process_time() - started, time.process_time()
     seen = probe(model, graph)
     plain = score(model, groups, Magnitude())
-    groups = whole_groups(groups, seen)
-    scores, ties = tied(groups, seen, plain)
-    assert scores is not None
+    whole = whole_groups(groups, seen)
     record["unread"] = len(seen.unread)
     record["seconds_probe"] = time.process_time() - started
-    record["tied"], record["frozen"] = sum(map(len, ties.tied)), len(ties.frozen)
     record["groups"] = len(groups)
     ways = {
         "uniform": (Uniform(), Rounding()),
@@ -87,7 +84,7 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     for way, (allocator, rounding) in ways.items():
         record[way] = {}
         try:
-            _cut(model, groups, seen, scores, ties, allocator, rounding, record[way])
+            _cut(model, whole, seen, plain, allocator, rounding, record[way])
         except Exception as error:
             if os.environ.get("COVERAGE_TRACEBACK"):
                 raise
@@ -100,22 +97,28 @@ def _cut(
     groups: Groups,
     seen: Probe,
     scores: Scores,
-    ties: Ties,
     allocator: Allocator,
     rounding: Rounding,
     record: dict[str, Any],
 ) -> None:
     """One way: the plan under ties, the class if it comes back, and both forms side by side."""
     started = time.process_time()
-    cost = Params(groups.graph).bind(groups)
+    asked: list[Ties | None] = [None]
 
-    def planned(tied: Ties | None) -> tuple[Plan, float]:
-        plan = allocate(scores, keep=KEEP, allocator=allocator, rounding=rounding, ties=tied)
-        return plan, cost.of(groups.coupling.alive(dead_atoms(groups, plan))) / max(cost.dense, 1)
+    def planned(known: Scores | None, ties: Ties | None) -> Plan:
+        assert known is not None
+        asked.append(ties)
+        return allocate(known, keep=KEEP, allocator=allocator, rounding=rounding, ties=ties)
 
-    plan, record["kept"] = planned(ties)
-    _, record["kept_untied"] = planned(None)
-    tried = attempt(model, groups, seen, plan)
+    def kept(known: Groups, plan: Plan) -> float:
+        cost = Params(known.graph).bind(known)
+        return cost.of(known.coupling.alive(dead_atoms(known, plan))) / max(cost.dense, 1)
+
+    record["kept_untied"] = kept(scores.groups, planned(scores, None))
+    tried = attempts(model, groups, seen, scores, planned)
+    record["kept"], ties = kept(groups, tried.plan), asked[-1] or Ties()
+    record["attempts"] = len(asked) - 2
+    record["tied"], record["frozen"] = sum(map(len, ties.tied)), len(ties.frozen)
     record["seconds"] = time.process_time() - started
     record["verified"] = tried.cut.verification.max_relative_error
     record["factors"] = len(tried.plan.folded)
@@ -124,15 +127,33 @@ def _cut(
     record["error"] = own.error if np.isfinite(own.error) else None
     record["obstacle"] = own.reason
     if own.module is not None:
-        record["error_fresh"] = fresh_error(own.module, tried.cut.module, groups.graph)
+        record["error_fresh"] = fresh_error(model, own.module, tried.cut.module, groups.graph)
         record["same_class"] = type(own.module) is type(model)
         record["same_weights"] = same_weights(own.module, tried.cut.module, groups.graph)
 
 
-def fresh_error(own: nn.Module, small: nn.Module, graph: Graph) -> float:
+def fresh_error(model: nn.Module, own: nn.Module, small: nn.Module, graph: Graph) -> float:
     """Largest relative difference of the two forms on inputs drawn anew; three of them where the batch is free."""
+    own.eval()
+    for batch in (3, graph.batch) if graph.dynamic else (graph.batch,):
+        args, kwargs = _fresh(graph, batch)
+        with torch.no_grad():
+            try:
+                dense = [_leaves(m(*args, **kwargs)) for m in (model, graph.module)]
+            except Exception:
+                continue  # the model, or what the exporter made of it, takes no other batch
+            if [t.shape for t in dense[0]] != [t.shape for t in dense[1]]:
+                continue
+            ours, theirs = (_leaves(m(*args, **kwargs)) for m in (own, small))
+        if len(ours) != len(theirs):
+            return float("inf")
+        return max((relative_error(o, t) for o, t in zip(ours, theirs, strict=True)), default=0.0)
+    return float("inf")
+
+
+def _fresh(graph: Graph, batch: int) -> tuple[Any, Any]:
+    """Inputs like the examples, drawn anew."""
     generator = torch.Generator().manual_seed(7)
-    batch = 3 if graph.dynamic else graph.batch
 
     def drawn(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.dim():
@@ -147,12 +168,7 @@ def fresh_error(own: nn.Module, small: nn.Module, graph: Graph) -> float:
         return value * (1 + 0.1 * torch.randn(value.shape, generator=generator)).to(value)
 
     args, kwargs = pytree.tree_map(drawn, (graph.args, dict(graph.kwargs)))
-    own.eval()
-    with torch.no_grad():
-        ours, theirs = (_leaves(m(*args, **kwargs)) for m in (own, small))
-    if len(ours) != len(theirs):
-        return float("inf")
-    return max((relative_error(o, t) for o, t in zip(ours, theirs, strict=True)), default=0.0)
+    return args, kwargs
 
 
 def same_weights(own: nn.Module, small: nn.Module, graph: Graph) -> bool:

@@ -61,10 +61,45 @@ class Added(nn.Module):
         return self.out((self.second(x) + x.shape[-1] ** -0.5).relu())
 
 
+class RootInATensor(nn.Module):
+    """The root of the head size stands in a tensor, as the offset of a table's middle does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.span = 2, 8
+        self.embed = nn.Linear(6, 32)
+        self.q, self.k, self.v = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+        self.table = nn.Parameter(torch.randn(16, 32))
+        self.out = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = torch.tensor(x.shape[1])
+        x = self.embed(x) + self.table[self.span - middle : self.span].unsqueeze(0)
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scale = torch.sqrt(torch.tensor(q.size(-1), dtype=torch.float) * 2)
+        y = (q @ (k.transpose(-2, -1) / scale.to(dtype=k.dtype))).softmax(-1) @ v
+        return self.out(y.transpose(1, 2).flatten(2).mean(1))
+
+
+class WithoutATrace(nn.Module):
+    """Numbers that are computed where no number that remembers survives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.out = nn.Linear(6, 24), nn.Linear(24, 32), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x * (1.0 / x.shape[-1])
+        return self.out(self.mix(x).relu().reshape(x.shape[0], int(str(32))))
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a pooler that nobody reads": (Pooled, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
+    "a root in a tensor": (RootInATensor, (2, 5, 6), set()),
+    "numbers without a trace": (WithoutATrace, (2, 6), {"mix.weight"}),
 }
 
 

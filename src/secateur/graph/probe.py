@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from secateur.graph.numbers import (
     watched_comparisons,
 )
 from secateur.graph.record import Graph, flat_arguments, hint
+from secateur.graph.scalars import scalar
 from secateur.graph.unread import reading_only, unread_nodes, with_unread
 
 _MARK = "secateur_call"
@@ -144,6 +145,7 @@ class _Observer(TorchFunctionMode):
         self.comparisons: dict[Compound, bool] = {}
         self.state: dict[int, tuple[Tensor, str]] | None = None
         self.read: set[int] = set()
+        self.scalars: dict[int, TracedFloat] = {}
         self.ends: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -155,10 +157,13 @@ class _Observer(TorchFunctionMode):
         ):
             return self._sizes(args, kwargs, func(*args, **kwargs))
         call = len(self.calls)
-        self.calls.append(_Call(name, tuple(_numbers((args, kwargs)))))
+        self.calls.append(_Call(name, tuple(_numbers((args, kwargs), self._scalar))))
         self.read.update(id(t) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         with fx_traceback.annotate({_MARK: call}):
             result = func(*args, **kwargs)
+        number = scalar(name, args, self._scalar) if isinstance(result, Tensor) and not result.dim() else None
+        if number is not None:
+            self.scalars[id(result)] = number
         for position, tensor in enumerate(t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)):
             if id(tensor) in self.made:  # written in place, or handed back as it came
                 self.before[call, position] = self.made[id(tensor)][1]
@@ -175,6 +180,10 @@ class _Observer(TorchFunctionMode):
             for key, (tensor, _) in self.made.items()
             if key not in known and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         ]
+
+    def _scalar(self, value: Any) -> TracedFloat | None:
+        """The number that a tensor holds, if it remembers where that comes from."""
+        return self.scalars.get(id(value)) if isinstance(value, Tensor) else None
 
     def _sizes(self, args: Any, kwargs: Any, result: Any) -> Any:
         value = self._name(args[0])
@@ -196,18 +205,29 @@ class _Observer(TorchFunctionMode):
         return self.state[id(tensor)][1] if id(tensor) in self.state else None
 
 
-def _numbers(value: Any) -> Iterator[Any]:
-    """Integers, and floats with an expression, in the order given."""
+@dataclass(frozen=True)
+class _Held:
+    """A number that stands in a tensor of its own."""
+
+    number: TracedFloat
+
+
+def _numbers(value: Any, held: Callable[[Any], TracedFloat | None]) -> Iterator[Any]:
+    """Integers, and floats with an expression, in the order given; ``held``: of tensors."""
     if isinstance(value, TracedFloat) or (isinstance(value, int) and not isinstance(value, bool)):
         yield value
+    elif isinstance(value, Tensor):
+        number = held(value)
+        if number is not None:
+            yield _Held(number)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _numbers(item)
+            yield from _numbers(item, held)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _numbers(item)
+            yield from _numbers(item, held)
     elif isinstance(value, slice):
-        yield from _numbers((value.start, value.stop, value.step))
+        yield from _numbers((value.start, value.stop, value.step), held)
 
 
 @contextlib.contextmanager
@@ -331,18 +351,27 @@ def _uses(call: _Call, nodes: list[fx.Node], twin: Mapping[fx.Node, fx.Node]) ->
     """A call's numbers, each at the node whose arguments hold it next."""
     places = [
         (n, i, v) for n in nodes if op_name(n) != "getitem" for i, v in enumerate(flat_arguments(n))
-        if isinstance(v, (int, float)) and not isinstance(v, bool)
+        if (isinstance(v, (int, float)) and not isinstance(v, bool)) or _is_scalar(v)
     ]  # fmt: skip
     start = 0
     for number in call.numbers:
         order = [*range(start, len(places)), *range(start)]
-        at = next((i for i in order if places[i][2] == number), None)
+        if isinstance(number, _Held):
+            at = next((i for i in order if isinstance(places[i][2], fx.Node)), None)
+            number = number.number
+        else:
+            at = next((i for i in order if places[i][2] == number), None)
         if at is None:
             continue
         start, (node, place, _) = at + 1, places[at]
         if node in twin:
             plain = float(number) if isinstance(number, float) else int(number)
             yield Use(twin[node], place, plain, getattr(number, "expression", None))
+
+
+def _is_scalar(value: Any) -> bool:
+    held = value.meta.get("val") if isinstance(value, fx.Node) else None
+    return isinstance(held, Tensor) and not held.dim()
 
 
 def _output(nodes: list[fx.Node], position: int, twin: Mapping[fx.Node, fx.Node]) -> fx.Node | None:

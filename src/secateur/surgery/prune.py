@@ -15,7 +15,7 @@ from secateur.graph import Dynamic, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
 from secateur.scoring import Criterion, Magnitude, Random, Scores, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import attempt, construction, tied, whole_groups
+from secateur.surgery.owner import attempts, construction, whole_groups
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -140,8 +140,7 @@ def prune(
         seen = probe(model, graph)
         more = construction(model, seen) if config else None
         every = whole_groups(groups, seen, rules, free_outputs)
-        plan = planned(*tied(every, seen, scores, more))
-        tried = attempt(model, every, seen, plan, more)
+        tried = attempts(model, every, seen, scores, planned, more)
         own, check = tried.owner, tried.cut.verification
         if own.module is not None:
             return Pruned(own.module, tried.plan, groups.locked, check, groups, "module")

@@ -1,6 +1,6 @@
 """The user's own class, cut: ties that make it possible, attributes by provenance, and the check against the graph."""
 
-from secateur.surgery.owner.attempt import Attempt, attempt, tied
+from secateur.surgery.owner.attempt import Attempt, attempts
 from secateur.surgery.owner.config import construction
 from secateur.surgery.owner.form import Owner, own_class, values_for
 from secateur.surgery.owner.rebuild import Obstacle
@@ -9,6 +9,6 @@ from secateur.surgery.owner.whole import whole_groups
 from secateur.surgery.owner.widths import plan_for_shapes
 
 __all__ = [
-    "Attempt", "Obstacle", "Owner", "attempt", "construction", "find_ties", "own_class", "plan_for_shapes",
-    "tied", "values_for", "whole_groups",
+    "Attempt", "Obstacle", "Owner", "attempts", "construction", "find_ties", "own_class", "plan_for_shapes",
+    "values_for", "whole_groups",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,12 +10,15 @@ from torch import Tensor, nn
 
 from secateur.coupling import Groups
 from secateur.graph import Probe, only_unread_state
-from secateur.planning import Plan, Ties
+from secateur.planning import Fold, Plan, Ties
 from secateur.scoring import Scores
 from secateur.surgery.cut import Cut, cut_groups
-from secateur.surgery.owner.equations import More
+from secateur.surgery.owner.equations import TRUSTING, More, Strict
 from secateur.surgery.owner.form import Owner, own_class, values_for
+from secateur.surgery.owner.scales import fold_for
 from secateur.surgery.owner.ties import find_ties
+
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,14 @@ class Attempt:
 
 
 def tied(
-    groups: Groups, seen: Probe, scores: Scores | None, more: More | None = None
+    groups: Groups, seen: Probe, scores: Scores | None, more: More | None = None, *, strict: Strict = TRUSTING
 ) -> tuple[Scores | None, Ties]:
     """What a plan for the class is made from: scores of the plain program for the whole one's groups, and ties.
 
     Where a call that nothing reads couples units that were free of each other, there is no saliency for them, and
-    they stay.
+    they stay. ``strict`` as for :func:`find_ties`: for a second attempt, where the first did not give the class.
     """
-    ties = find_ties(groups, seen, more)
+    ties = find_ties(groups, seen, more, strict=strict)
     if scores is None or scores.groups.graph is groups.graph:
         return scores, ties
     units = {g.name: g.units for g in scores.groups}
@@ -56,6 +60,54 @@ def tied(
     )
 
 
+def attempts(
+    model: nn.Module,
+    groups: Groups,
+    seen: Probe,
+    scores: Scores | None,
+    planned: Callable[[Scores | None, Ties], Plan],
+    more: More | None = None,
+) -> Attempt:
+    """The first attempt that gives the class, or the last.
+
+    Each keeps as it was what stood in the way of the one before, or lets weights take the factor by which the class's
+    number differs.
+
+    Args:
+        model: the user's module; it is not changed.
+        groups: from :func:`whole_groups`.
+        seen: from :func:`secateur.graph.probe`.
+        scores: of the plain program.
+        planned: makes a plan under ties.
+        more: how a configuration decides sizes.
+    """
+    strict, before, tried = TRUSTING, None, None
+    for _ in range(TRIES):
+        known, ties = tied(groups, seen, scores, more, strict=strict)
+        if tried is None or ties != before:
+            before, plan = ties, planned(known, ties)
+            tried = attempt(model, groups, seen, plan, more)
+            if factors := _factors(tried, groups):
+                tried = attempt(model, groups, seen, replace(plan, folded=factors), more)
+            if tried.owner.module is not None:
+                return tried
+        deviating = frozenset(d.node for d in tried.owner.deviations)
+        # First what was seen to differ; where nothing was, all that left no trace.
+        strict = Strict(strict.nodes | deviating, strict.untraced or deviating <= strict.nodes)
+    assert tried is not None
+    return tried
+
+
+def _factors(tried: Attempt, groups: Groups) -> tuple[Fold, ...]:
+    """Further factors that weights must take, seen where the class did not come out."""
+    found = [
+        fold_for(d.node, d.needed, d.own, groups.coupling.values)
+        for d in tried.owner.deviations
+        if isinstance(d.own, float) and d.own and d.needed
+    ]
+    return tuple(f for f in found if f is not None)
+
+
 def attempt(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, more: More | None = None) -> Attempt:
     """Cuts by a plan and writes the result into a copy of the user's class.
 
@@ -63,14 +115,15 @@ def attempt(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, more: Mor
         model: the user's module; it is not changed.
         groups: found on its program.
         seen: from :func:`secateur.graph.probe`.
-        plan: made under the ties of :func:`tied`.
+        plan: made under the ties of :func:`tied`; it may hold factors besides those that are found here.
         more: how a configuration decides sizes; the class must then come out the same when it is built from it.
 
     Raises:
         NotVerified: the graph form differs from the masked original.
     """
     values = values_for(groups, plan, seen, more)
-    plan = replace(plan, folded=values.folds)
+    here = {f.node for f in values.folds}
+    plan = replace(plan, folded=(*values.folds, *(f for f in plan.folded if f.node not in here)))
     small = cut_groups(groups, plan)
     config = more is not None
     owner = own_class(model, groups, small.module, values, config=config, unread=_unread(small, seen))

@@ -16,6 +16,7 @@ from secateur.graph import Graph, Probe
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.compare import relative_error
 from secateur.surgery.owner.config import from_config
+from secateur.surgery.owner.diagnose import Deviation, deviations
 from secateur.surgery.owner.equations import More
 from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
 from secateur.surgery.sizes import Sizes
@@ -32,11 +33,13 @@ class Owner:
         module: the class, cut; None where it does not compute what the graph form does.
         error: largest relative difference of an output from the graph form's.
         reason: what stands in the way, in words; empty if nothing does.
+        deviations: where the class takes other numbers than the cut program, as far as could be found out.
     """
 
     module: nn.Module | None
     error: float
     reason: str
+    deviations: tuple[Deviation, ...] = ()
 
 
 def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = None) -> Values:
@@ -72,23 +75,32 @@ def own_class(
         unread: cut tensors that ``small`` does not hold, since only calls that nothing reads need them.
     """
     result = rebuild(model, groups.graph, small, values, unread or {})
-    error, problem = _difference(result, small, groups.graph)
+    samples = _samples(model, groups.graph)
+    error, problem = _difference(result, small, groups.graph, samples)
     if not problem and config:
         again = from_config(result)
         _, problem = (
-            _difference(again, small, groups.graph) if again is not None else (0.0, "it does not build")
+            _difference(again, small, groups.graph, samples)
+            if again is not None
+            else (0.0, "it does not build")
         )
         problem = problem and f"built from its configuration, {problem}"
-    return Owner(None if problem else result, error, _reason(values.obstacles, problem) if problem else "")
+    if not problem:
+        return Owner(result, error, "")
+    differing = () if values.obstacles else tuple(deviations(result, small, groups.graph))
+    return Owner(None, error, _reason(values.obstacles, differing, problem), differing)
 
 
-def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph) -> tuple[float, str]:
+_Samples = list[tuple[Any, dict[str, Any]]]
+
+
+def _difference(
+    module: nn.Module, small: fx.GraphModule, graph: Graph, samples: _Samples
+) -> tuple[float, str]:
     """Runs a class beside the graph form: largest relative difference of an output, and what is wrong if anything."""
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
-    for noisy, (args, kwargs) in itertools.product(
-        (False, True), _samples(graph.args, graph.kwargs, graph.dynamic)
-    ):
+    for noisy, (args, kwargs) in itertools.product((False, True), samples):
         args, kwargs = to_device(args, device), to_device(kwargs, device)
         state, named = _shared(_noise(small) if noisy else {}, module, graph)
         expected = outputs_of(small, args, kwargs, state)
@@ -140,21 +152,33 @@ def _bits(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 
 
-def _reason(obstacles: tuple[Obstacle, ...], words: str) -> str:
+def _reason(obstacles: tuple[Obstacle, ...], differing: tuple[Deviation, ...], words: str) -> str:
     if not obstacles:
-        return words
+        return f"{differing[0]} ({words})" if differing else words
     first = obstacles[0]
     name = "a number in the code" if first.attribute == "-" else f"the attribute '{first.attribute}'"
     return f"{name} stands in the way at {source_of(first.node)}: {first.words}"
 
 
-def _samples(args: Any, kwargs: Mapping[str, Any], dynamic: bool) -> list[tuple[Any, dict[str, Any]]]:
-    """The example inputs and, where the batch is free, a batch of three."""
-    given = (args, dict(kwargs))
+def _samples(model: nn.Module, graph: Graph) -> _Samples:
+    """The example inputs and, where the batch is free, a batch of three.
+
+    Code that takes a batch apart may leave its size in the program although an axis is symbolic: what the program does
+    with another size is then not what the model does.
+    """
+    given = (graph.args, dict(graph.kwargs))
 
     def three(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.dim():
             return value
         return torch.cat([value, value[:1]]) if value.shape[0] == 2 else value
 
-    return [given, pytree.tree_map(three, given)] if dynamic else [given]
+    if not graph.dynamic:
+        return [given]
+    args, kwargs = pytree.tree_map(three, given)
+    try:
+        ours, theirs = (outputs_of(m, args, kwargs, {}) for m in (graph.module, model))
+    except Exception:  # one of the two takes no other size
+        return [given]
+    alike = [a.shape for a in ours] == [b.shape for b in theirs]
+    return [given, (args, kwargs)] if alike else [given]
