@@ -32,7 +32,7 @@ from zoo_models import settle_statistics  # noqa: E402
 from secateur.cost import Params  # noqa: E402
 from secateur.coupling import Groups, find_groups  # noqa: E402
 from secateur.errors import NotExportable  # noqa: E402
-from secateur.graph import Graph, Probe, probe, split_inputs, trace  # noqa: E402
+from secateur.graph import Graph, Probe, computes_weights, probe, split_inputs, trace  # noqa: E402
 from secateur.planning import Allocator, Plan, Problem, Rounding, Ties, Uniform, allocate, dead_atoms  # noqa: E402
 from secateur.scoring import Magnitude, Scores, score  # noqa: E402
 from secateur.surgery import relative_error  # noqa: E402
@@ -71,10 +71,8 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     groups = find_groups(graph)
     record["parameters"], record["prunable"] = graph.parameters, groups.prunable_share
     record["seconds_trace"], started = time.process_time() - started, time.process_time()
-    seen = probe(model, graph)
-    plain = score(model, groups, Magnitude())
-    whole = whole_groups(groups, seen)
-    record["unread"] = len(seen.unread)
+    views = [_View.of(model, groups)]
+    record["unread"] = len(views[0].seen.unread)
     record["seconds_probe"] = time.process_time() - started
     record["groups"] = len(groups)
     ways = {
@@ -84,7 +82,12 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     for way, (allocator, rounding) in ways.items():
         record[way] = {}
         try:
-            _cut(model, whole, seen, plain, allocator, rounding, record[way])
+            _cut(model, views[0], allocator, rounding, record[way])
+            if record[way]["form"] == "graph" and computes_weights(graph.folded):
+                if len(views) == 1:
+                    views.append(_View.of(model, find_groups(trace(model, inputs, fold=False))))
+                _cut(model, views[1], allocator, rounding, record[way])
+                record[way]["folded"] = False
         except Exception as error:
             if os.environ.get("COVERAGE_TRACEBACK"):
                 raise
@@ -92,16 +95,29 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     record["peak_bytes"], record["ran"] = peak(), True
 
 
+@dataclass(frozen=True)
+class _View:
+    """A model's program as the class runs it, with scores."""
+
+    groups: Groups
+    seen: Probe
+    scores: Scores
+
+    @classmethod
+    def of(cls, model: nn.Module, groups: Groups) -> _View:
+        seen = probe(model, groups.graph)
+        return cls(whole_groups(groups, seen), seen, score(model, groups, Magnitude()))
+
+
 def _cut(
     model: nn.Module,
-    groups: Groups,
-    seen: Probe,
-    scores: Scores,
+    view: _View,
     allocator: Allocator,
     rounding: Rounding,
     record: dict[str, Any],
 ) -> None:
     """One way: the plan under ties, the class if it comes back, and both forms side by side."""
+    groups, scores = view.groups, view.scores
     started = time.process_time()
     asked: list[Ties | None] = [None]
 
@@ -115,7 +131,7 @@ def _cut(
         return cost.of(known.coupling.alive(dead_atoms(known, plan))) / max(cost.dense, 1)
 
     record["kept_untied"] = kept(scores.groups, planned(scores, None))
-    tried = attempts(model, groups, seen, scores, planned)
+    tried = attempts(model, groups, view.seen, scores, planned)
     record["kept"], ties = kept(groups, tried.plan), asked[-1] or Ties()
     record["attempts"] = len(asked) - 2
     record["tied"], record["frozen"] = sum(map(len, ties.tied)), len(ties.frozen)

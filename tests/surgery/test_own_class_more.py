@@ -94,11 +94,28 @@ class WithoutATrace(nn.Module):
         return self.out(self.mix(x).relu().reshape(x.shape[0], int(str(32))))
 
 
+class Standardised(nn.Module):
+    """The class standardises a convolution's weight whenever it runs: a norm over the inputs that are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 24, 3)
+        self.gain = nn.Parameter(torch.rand(24, 1, 1, 1) + 0.5)
+        self.out = nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(self.second.weight, dim=[1, 2, 3], keepdim=True, correction=0)
+        weight = self.gain * (self.second.weight - mean) * torch.rsqrt(variance + 1e-6)
+        x = nn.functional.conv2d(self.first(x).relu(), weight, self.second.bias)
+        return self.out(x.relu().mean((2, 3)))
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a pooler that nobody reads": (Pooled, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
     "a root in a tensor": (RootInATensor, (2, 5, 6), set()),
+    "a standardised weight": (Standardised, (2, 3, 8, 8), set()),
     "numbers without a trace": (WithoutATrace, (2, 6), {"mix.weight"}),
 }
 

@@ -1,6 +1,7 @@
 """Trace: a model and example inputs become a :class:`Graph`."""
 
 from secateur.graph.flow import Flow, is_tensor
+from secateur.graph.fold import computes_weights
 from secateur.graph.modes import MODE_FUNCTIONS
 from secateur.graph.normalise import op_name
 from secateur.graph.numbered import is_record, rebuilt
@@ -14,6 +15,6 @@ from secateur.graph.unread import only_unread_state
 
 __all__ = [
     "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Flow", "Graph", "Length", "Output", "Probe", "Use", "bind",
-    "decode", "encode", "evaluate", "fetch", "flat_arguments", "hint", "is_record", "is_tensor", "leaves",
-    "only_unread_state", "op_name", "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace",
+    "computes_weights", "decode", "encode", "evaluate", "fetch", "flat_arguments", "hint", "is_record", "is_tensor",
+    "leaves", "only_unread_state", "op_name", "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace",
 ]  # fmt: skip

@@ -11,11 +11,11 @@ from torch import nn
 from secateur.cost import Macs, Params
 from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups, remove_blocks
 from secateur.errors import FormError, RecipeError
-from secateur.graph import Dynamic, probe, trace
+from secateur.graph import Dynamic, computes_weights, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
 from secateur.scoring import Criterion, Magnitude, Random, Scores, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import attempts, construction, whole_groups
+from secateur.surgery.owner import Attempt, attempts, construction, whole_groups
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -114,7 +114,7 @@ def prune(
     if remove and depth is not None:
         raise RecipeError("give either remove= or depth=, not both")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
-    if isinstance(batches, Iterator) and depth is not None:
+    if isinstance(batches, Iterator) and (depth is not None or form != "graph"):
         batches = list(batches)  # they may be read twice
     graph = trace(model, example_inputs, dynamic=dynamic)
     found = find_groups(graph, rules, free_outputs)
@@ -122,10 +122,11 @@ def prune(
     if depth is not None:
         names += choose_depth(found, score_blocks(found, batches), depth, comparable=batches is not None)
     groups = remove_blocks(found, names)
+    criterion = criterion or Magnitude()
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
     whole = keep is None and budget is None and (names or depth is not None)  # widths stay as they are
-    scores = None if whole else score(model, groups, criterion or Magnitude(), batches, task)
+    scores = None if whole else score(model, groups, criterion, batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
 
     def planned(scores: Scores | None, ties: Ties | None) -> Plan:
@@ -133,18 +134,27 @@ def prune(
             return Plan(graph.fingerprint, {}, groups.removal.names)
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
 
+    def in_own_class(groups: Groups, scores: Scores | None) -> Attempt:
+        seen = probe(model, groups.graph)
+        more = construction(model, seen) if config else None
+        every = whole_groups(groups, seen, rules, free_outputs)
+        return attempts(model, every, seen, scores, planned, more)
+
     obstacle = ""
     if form != "graph" and groups.removal.blocks:
         obstacle = "blocks are removed whole in graph form only"
     elif form != "graph":
-        seen = probe(model, graph)
-        more = construction(model, seen) if config else None
-        every = whole_groups(groups, seen, rules, free_outputs)
-        tried = attempts(model, every, seen, scores, planned, more)
-        own, check = tried.owner, tried.cut.verification
-        if own.module is not None:
-            return Pruned(own.module, tried.plan, groups.locked, check, groups, "module")
-        obstacle = own.reason
+        tried, of = in_own_class(groups, scores), groups
+        if tried.owner.module is None and computes_weights(graph.folded):
+            of = remove_blocks(
+                find_groups(trace(model, example_inputs, dynamic=dynamic, fold=False), rules, free_outputs),
+                names,
+            )
+            tried = in_own_class(of, None if whole else score(model, of, criterion, batches, task))
+        if tried.owner.module is not None:
+            check = tried.cut.verification
+            return Pruned(tried.owner.module, tried.plan, of.locked, check, of, "module")
+        obstacle = tried.owner.reason
     plan = planned(scores, None)
     small = cut_groups(groups, plan)
     pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
