@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 from cifar_page import update, write_text  # noqa: E402
-from coverage_page import at_outputs, header, problems, section, summary, total_seconds  # noqa: E402
+from coverage_page import at_outputs, header, overview, problems, section, total_seconds  # noqa: E402
+from measured import portable  # noqa: E402
 from processes import Record, installed, read_store, run_apart  # noqa: E402
 
 SOURCES = ("timm", "torchvision", "hf")
@@ -60,14 +61,15 @@ def main() -> int:
     if not asked.page:
         for source in chosen:
             run(source, asked)
-    sections, everything = {}, []
+    sections, records = {}, {}
     for source in SOURCES:
         store = read_store(results(source))
         if store["records"]:
-            records = [r for name in names(source) if (r := store["records"].get(name))]
-            everything += records
-            sections[f"coverage {source}"] = section(source, records, header(store["conditions"]))
-    update(PAGE, {"coverage": summary(everything), **sections})
+            records[source] = [r for name in names(source) if (r := store["records"].get(name))]
+            under = header(store["conditions"], records[source])
+            sections[f"coverage {source}"] = section(source, records[source], under)
+    modules = importlib.import_module("coverage_timm").modules()
+    update(PAGE, {"coverage": overview(records, modules), **sections})
     print(f"{PAGE} is written")
     return 0
 
@@ -104,7 +106,9 @@ def one(source: str, name: str, asked: argparse.Namespace) -> Record:
     own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     worker = ROOT / "benchmarks" / "coverage_worker.py"
     record = run_apart(worker, [source, name], asked.limit, asked.memory, own)
-    return {"source": source, "model": name, **record}
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    kept: Record = portable({"source": source, "model": name, "date": today, **record})
+    return kept
 
 
 def names(source: str) -> list[str]:
