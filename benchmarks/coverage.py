@@ -137,6 +137,8 @@ def line(record: Record) -> str:
     """What the terminal shows of one record."""
     start = f"{record['source']} {record['model']}"
     wrong = problems(record)
+    if record.get("refused"):
+        return f"{start}: REFUSED, {record['refused']}"
     if not record["ran"]:
         return f"{start}: FAILED, {'; '.join(wrong)}"
     own = record.get("own_module") or {"none": "not reached"}
