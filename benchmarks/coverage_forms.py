@@ -11,9 +11,12 @@ the page.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,8 @@ from cifar_page import update, write_text  # noqa: E402
 from coverage import BYTES, RESULTS, SECONDS, SOURCES, conditions, names  # noqa: E402
 from coverage_page import header  # noqa: E402
 from forms_page import WAYS, came_back, detail, overview, section, wrong  # noqa: E402
-from processes import Record, read_store, run_apart  # noqa: E402
+from measured import portable  # noqa: E402
+from processes import Record, read_store, run_apart, run_forked  # noqa: E402
 
 PAGE = ROOT / "docs" / "forms.md"
 
@@ -37,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th model of the list")
     parser.add_argument("--failed", action="store_true", help="also models that did not come back both ways")
     parser.add_argument("--anew", action="store_true", help="also models that have a record")
+    parser.add_argument("--fork", action="store_true", help="import once and fork for each model")
     parser.add_argument("--page", action="store_true", help="run nothing, write the page")
     parser.add_argument("--limit", type=float, default=SECONDS, help="seconds for each process, all included")
     parser.add_argument("--memory", type=float, default=BYTES, help="bytes for each process")
@@ -75,8 +80,14 @@ def run(source: str, asked: argparse.Namespace) -> None:
     own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     worker = ROOT / "benchmarks" / "coverage_forms_worker.py"
     for done, name in enumerate(jobs, 1):
-        record = run_apart(worker, [source, name], asked.limit, asked.memory, own)
-        record = {"source": source, "model": name, **record}
+        if asked.fork:
+            os.environ |= own  # before torch is imported
+            importlib.import_module("coverage_worker").warm(source)
+            measure = importlib.import_module("coverage_forms_worker").main
+            record = run_forked(partial(measure, source, name), asked.limit, asked.memory)
+        else:
+            record = run_apart(worker, [source, name], asked.limit, asked.memory, own)
+        record = portable({"source": source, "model": name, **record})
         latest: dict[str, Any] = read_store(file)  # another run may have written meanwhile
         latest["records"][name] = record
         latest["conditions"] = conditions(asked)

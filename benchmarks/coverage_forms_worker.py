@@ -27,7 +27,7 @@ import torch  # noqa: E402
 from measured import peak, write_record  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
-from zoo_models import settle_statistics  # noqa: E402
+from zoo_models import settle_attention, settle_statistics  # noqa: E402
 
 from secateur.cost import Params  # noqa: E402
 from secateur.coupling import Groups, find_groups  # noqa: E402
@@ -61,7 +61,9 @@ class Drawn(Allocator):
 def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     """Builds, traces, probes and cuts one model both ways; what is known when something fails stays in the record."""
     model, inputs = source.build(name)
-    settle_statistics(model, *split_inputs(inputs))
+    args, kwargs = split_inputs(inputs)
+    settle_statistics(model, args, kwargs)
+    settle_attention(model, args, kwargs)
     started = time.process_time()
     try:
         graph = trace(model, inputs)
@@ -205,9 +207,8 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {line[:300]}"
 
 
-def main() -> int:
+def main(kind: str, name: str, target: str) -> int:
     """Measures one model and writes what came of it."""
-    kind, name, target = sys.argv[1:4]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.manual_seed(0)
     record: dict[str, Any] = {"source": kind, "model": name, "ran": False, "problem": None}
@@ -224,4 +225,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*sys.argv[1:4]))
