@@ -14,13 +14,12 @@ from tests.zoo.blocks import BLOCKS
 
 ONE_OF_SEVERAL, IN_THE_CODE = "read elsewhere too", "code outside of the modules"
 IMPOSSIBLE = {"shared": ONE_OF_SEVERAL, "skips": IN_THE_CODE}
-REMOVABLE = [
-    (case.name, block) for case in BLOCKS.values() for block in case.blocks if case.name not in IMPOSSIBLE
-]
+POSSIBLE = [case for case in BLOCKS.values() if case.name not in IMPOSSIBLE]
+REMOVABLE = [(case.name, block, 0.5) for case in POSSIBLE for block in case.blocks]
+REMOVABLE += [(case.name, next(iter(case.blocks)), None) for case in POSSIBLE]
 
 
-@pytest.mark.parametrize(("name", "block"), REMOVABLE)
-@pytest.mark.parametrize("keep", [None, 0.5])
+@pytest.mark.parametrize(("name", "block", "keep"), REMOVABLE)
 def test_the_class_without_a_block(name: str, block: str, keep: float | None) -> None:
     case = BLOCKS[name]
     model = case.model()

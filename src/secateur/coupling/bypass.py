@@ -33,6 +33,8 @@ class Removal:
         gone: nodes that nothing needs any more.
         unseen: those of them inside bypassed blocks.
         state: tensors that only these read, by name.
+        unread: those of ``gone`` and of ``state`` that nothing read to begin with: they were never part of the program,
+            only of the class.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -44,6 +46,7 @@ class Removal:
     gone: frozenset[fx.Node] = frozenset()
     unseen: frozenset[fx.Node] = frozenset()
     state: frozenset[str] = frozenset()
+    unread: frozenset[fx.Node | str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,6 +64,7 @@ class Removal:
             copied=frozenset(nodes[n] for n in self.copied),
             gone=frozenset(nodes[n] for n in self.gone),
             unseen=frozenset(nodes[n] for n in self.unseen),
+            unread=frozenset(n if isinstance(n, str) else nodes[n] for n in self.unread),
         )
 
 

@@ -10,17 +10,34 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from secateur.graph import Graph
 
-def samples(args: Any, kwargs: Mapping[str, Any], dynamic: bool) -> list[tuple[Any, dict[str, Any]]]:
-    """The example inputs and, where the batch is free, a batch of three."""
-    given = (args, dict(kwargs))
+Samples = list[tuple[Any, dict[str, Any]]]
+"""Positional and keyword arguments of several calls."""
+
+
+def samples(model: nn.Module, graph: Graph) -> Samples:
+    """The example inputs and, where the batch is free, a batch of three.
+
+    Code that takes a batch apart may leave its size in the program although an axis is symbolic: what the program does
+    with another size is then not what the model does.
+    """
+    given = (graph.args, dict(graph.kwargs))
 
     def three(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.dim():
             return value
         return torch.cat([value, value[:1]]) if value.shape[0] == 2 else value
 
-    return [given, pytree.tree_map(three, given)] if dynamic else [given]
+    if not graph.dynamic:
+        return [given]
+    args, kwargs = pytree.tree_map(three, given)
+    try:
+        ours, theirs = (outputs_of(m, args, kwargs, {}) for m in (graph.module, model))
+    except Exception:  # one of the two takes no other size
+        return [given]
+    alike = [a.shape for a in ours] == [b.shape for b in theirs]
+    return [given, (args, kwargs)] if alike else [given]
 
 
 def outputs_of(

@@ -126,7 +126,13 @@ def _compound(
     )
 
 
-def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Values) -> nn.Module:
+def rebuild(
+    model: nn.Module,
+    graph: Graph,
+    small: fx.GraphModule,
+    values: Values,
+    unread: Mapping[str, Tensor],
+) -> nn.Module:
     """A copy of ``model`` with the tensors of ``small`` and the new values of its attributes.
 
     Args:
@@ -134,10 +140,11 @@ def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Value
         graph: its program.
         small: the cut program, whose tensors have the program's names.
         values: from :func:`solve_attributes`.
+        unread: further tensors, of calls that are not in ``small``.
     """
-    names = {name: name for name in graph.state_names() if _has(small, name)}
+    names = {name: name for name in graph.state_names() if name in unread or _has(small, name)}
     names |= {alias: name for alias, name in graph.aliases.items() if name in names}
-    held = {n: fetch(small, source) for n, source in names.items()}
+    held = {n: unread[s] if s in unread else fetch(small, s) for n, s in names.items()}
     copies = {id(t): _own(t) for t in held.values()}
     tensors = {name: copies[id(t)] for name, t in held.items()}
     # Copying puts the small tensors where the program's own stood, wherever the module keeps them.

@@ -89,18 +89,19 @@ class _Unknown(Exception):
     """What a module returns could not be told."""
 
 
-def find_standins(model: nn.Module, groups: Groups) -> StandIns:
+def find_standins(model: nn.Module, groups: Groups, unread: Collection[fx.Node] = frozenset()) -> StandIns:
     """What stands in for the modules of the blocks that ``groups`` are without.
 
     Args:
         model: the user's module; it is not changed.
         groups: of its program, without blocks.
+        unread: calls whose values nothing reads, and which the class makes all the same.
     """
     removal = groups.removal
     if not removal.blocks:
         return StandIns()
     members = _members(groups)
-    replaced = removal.gone | removal.stands.keys()
+    replaced = (removal.gone | removal.stands.keys()) - set(unread)
     gone = [p for p, nodes in members.items() if p and all(n in replaced or _idle(n) for n in nodes)]
     gone = [p for p in gone if members[p] & replaced]
     paths = sorted(p for p in gone if not any(p.startswith(q + ".") for q in gone))
@@ -167,9 +168,7 @@ class _Listener:
             _Unknown: a module is not called, or what it returns cannot be told.
         """
         graph = self.groups.graph
-        runs = [
-            self._calls(args, kwargs) for args, kwargs in samples(graph.args, graph.kwargs, graph.dynamic)
-        ]
+        runs = [self._calls(args, kwargs) for args, kwargs in samples(self.model, graph)]
         needed = {m for pair in self.stands.items() for m in pair}
         needed |= {n for p in self.paths for n in self._exits(p)}
         needed |= {self._root(n) for n in needed}
