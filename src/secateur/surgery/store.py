@@ -20,9 +20,17 @@ from secateur.coupling import Groups, find_groups, remove_blocks
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
 from secateur.graph import decode, encode, fetch, probe, trace
-from secateur.planning import Plan, without_removed
+from secateur.planning import Plan, dead_atoms, without_removed
 from secateur.surgery.compare import relative_error
-from secateur.surgery.owner import find_standins, own_class, plan_for_shapes, values_for
+from secateur.surgery.owner import (
+    find_standins,
+    own_class,
+    plan_for_shapes,
+    unread_state,
+    values_for,
+    whole_groups,
+)
+from secateur.surgery.sizes import Sizes
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
@@ -178,8 +186,8 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _load_into(model: nn.Module, small: fx.GraphModule, plan: Plan | None) -> nn.Module:
     own = small.meta["secateur"]
     graph = trace(model, own["kwargs"] or own["args"])
+    free = {index: list(axes) for index, axes in plan.outputs.items()} if plan is not None else None
     if plan is not None and plan.fingerprint == graph.fingerprint:
-        free = {index: list(axes) for index, axes in plan.outputs.items()}
         groups = without_removed(find_groups(graph, free_outputs=free), plan)
     else:  # of another round, say: the shapes must do
         shapes = {n: tuple(t.shape) for n, t in state_of(small).items()}
@@ -190,9 +198,12 @@ def _load_into(model: nn.Module, small: fx.GraphModule, plan: Plan | None) -> nn
             f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
             "widths before pruning, or load the graph form without into="
         )
-    standins = find_standins(model, groups)
-    seen = probe(model, graph).without(standins.nodes)
-    result = own_class(model, groups, small, values_for(groups, plan, seen, standins=standins))
+    seen = probe(model, graph)
+    groups = whole_groups(groups, seen, free_outputs=free)
+    standins = find_standins(model, groups, seen.unread)
+    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
+    values = values_for(groups, plan, seen.without(standins.nodes), standins=standins)
+    result = own_class(model, groups, small, values, unread=unread_state(groups, sizes, seen))
     if standins.reason or result.module is None:
         raise FormError(
             f"{type(model).__name__} cannot hold the stored model: {standins.reason or result.reason}; "

@@ -1,8 +1,9 @@
 """The user's own class, cut: ties that make it possible, attributes by provenance, and the check against the graph."""
 
-from secateur.surgery.owner.attempt import Attempt, attempts
+from secateur.surgery.owner.attempt import Attempt, attempts, unread_state
 from secateur.surgery.owner.config import construction
 from secateur.surgery.owner.form import Owner, own_class, values_for
+from secateur.surgery.owner.lasting import lasting_ties
 from secateur.surgery.owner.rebuild import Obstacle
 from secateur.surgery.owner.standins import StandIns, find_standins
 from secateur.surgery.owner.ties import find_ties
@@ -10,6 +11,6 @@ from secateur.surgery.owner.whole import whole_groups
 from secateur.surgery.owner.widths import plan_for_shapes
 
 __all__ = [
-    "Attempt", "Obstacle", "Owner", "StandIns", "attempts", "construction", "find_standins", "find_ties", "own_class",
-    "plan_for_shapes", "values_for", "whole_groups",
+    "Attempt", "Obstacle", "Owner", "StandIns", "attempts", "construction", "find_standins", "find_ties",
+    "lasting_ties", "own_class", "plan_for_shapes", "unread_state", "values_for", "whole_groups",
 ]  # fmt: skip

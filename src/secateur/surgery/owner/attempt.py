@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from secateur.surgery.owner.form import Owner, own_class, values_for
 from secateur.surgery.owner.scales import fold_for
 from secateur.surgery.owner.standins import StandIns
 from secateur.surgery.owner.ties import find_ties
+from secateur.surgery.sizes import Sizes
 
 TRIES = 3
 
@@ -30,11 +31,13 @@ class Attempt:
         plan: what is kept, with the factors that weights take where the class computes a constant from widths.
         cut: the graph form of the same plan.
         owner: the class, or what stands in the way.
+        ties: that the plan was made under.
     """
 
     plan: Plan
     cut: Cut
     owner: Owner
+    ties: Ties = field(default_factory=Ties)
 
 
 def tied(
@@ -69,6 +72,7 @@ def attempts(
     planned: Callable[[Scores | None, Ties], Plan],
     more: More | None = None,
     standins: StandIns | None = None,
+    strict: Strict = TRUSTING,
 ) -> Attempt:
     """The first attempt that gives the class, or the last.
 
@@ -83,10 +87,11 @@ def attempts(
         planned: makes a plan under ties.
         more: how a configuration decides sizes.
         standins: for the modules of blocks that are removed whole.
+        strict: what is not trusted from the first.
     """
     standins = standins or StandIns()
     seen = seen.without(standins.nodes)
-    strict, before, tried = TRUSTING, None, None
+    before, tried = None, None
     for _ in range(TRIES):
         known, ties = tied(groups, seen, scores, more, strict=strict)
         if tried is None or ties != before:
@@ -95,12 +100,13 @@ def attempts(
             if factors := _factors(tried, groups):
                 tried = attempt(model, groups, seen, replace(plan, folded=factors), more, standins)
             if tried.owner.module is not None or standins.reason:
-                return tried
+                return replace(tried, ties=ties)
         deviating = frozenset(d.node for d in tried.owner.deviations)
         # First what was seen to differ; where nothing was, all that left no trace.
-        strict = Strict(strict.nodes | deviating, strict.untraced or deviating <= strict.nodes)
-    assert tried is not None
-    return tried
+        untraced = strict.untraced or deviating <= strict.nodes
+        strict = replace(strict, nodes=strict.nodes | deviating, untraced=untraced)
+    assert tried is not None and before is not None
+    return replace(tried, ties=before)
 
 
 def _factors(tried: Attempt, groups: Groups) -> tuple[Fold, ...]:
@@ -141,16 +147,23 @@ def attempt(
     if standins is not None and standins.reason:
         return Attempt(plan, small, Owner(None, 0.0, standins.reason))
     config = more is not None
-    owner = own_class(model, groups, small.module, values, config=config, unread=_unread(small, seen))
+    owner = own_class(
+        model,
+        groups,
+        small.module,
+        values,
+        config=config,
+        unread=unread_state(small.prepared.groups, small.sizes, seen),
+    )
     return Attempt(plan, small, owner)
 
 
-def _unread(small: Cut, seen: Probe) -> dict[str, Tensor]:
+def unread_state(groups: Groups, sizes: Sizes, seen: Probe) -> dict[str, Tensor]:
     """The tensors that only calls without a reader need, cut like all others."""
-    groups, found = small.prepared.groups, {}
+    found = {}
     for name in only_unread_state(seen.graph, seen.unread):
         tensor = groups.graph.tensor(name)
-        cut = small.sizes.take(tensor.detach(), groups.coupling.state_axes[name])
+        cut = sizes.take(tensor.detach(), groups.coupling.state_axes[name])
         found[name] = (
             nn.Parameter(cut, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else cut
         )

@@ -36,10 +36,13 @@ class Strict:
         nodes: calls whose numbers stay as they are.
         untraced: whether all numbers do of which it is not known where they come from; otherwise those that do not
             stand in the code are trusted to follow the cut.
+        constants: whether constants that the class computes from widths stay too, although weights could make up for
+            another one: for cuts that follow each other, where each would have to know of the others.
     """
 
     nodes: frozenset[fx.Node] = frozenset()
     untraced: bool = False
+    constants: bool = False
 
 
 TRUSTING = Strict()
