@@ -110,10 +110,25 @@ class Standardised(nn.Module):
         return self.out(x.relu().mean((2, 3)))
 
 
+class Aligned(nn.Module):
+    """A kernel of the class takes multiples of eight only; the exporter does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = nn.Linear(6, 64), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        if not torch.compiler.is_exporting() and x.shape[-1] % 8:
+            raise RuntimeError("strides should be multiple of 16 bytes")
+        return self.out(x)
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a pooler that nobody reads": (Pooled, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
+    "a kernel that wants multiples of eight": (Aligned, (2, 6), set()),
     "a root in a tensor": (RootInATensor, (2, 5, 6), set()),
     "a standardised weight": (Standardised, (2, 3, 8, 8), set()),
     "numbers without a trace": (WithoutATrace, (2, 6), {"mix.weight"}),

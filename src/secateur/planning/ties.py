@@ -16,7 +16,10 @@ class Ties:
     Args:
         tied: sets of group names that keep one common share of their units.
         frozen: names of groups that are kept whole.
+        multiple: widths are multiples of this where an axis is long enough, whatever rounding is asked for: for
+            kernels that take no others.
     """
 
     tied: tuple[tuple[str, ...], ...] = ()
     frozen: frozenset[str] = frozenset()
+    multiple: int = 1

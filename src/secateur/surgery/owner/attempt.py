@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from secateur.surgery.owner.scales import fold_for
 from secateur.surgery.owner.ties import find_ties
 
 TRIES = 3
+ALIGNED = 8
+"""Multiple of widths that kernels take which do not take all: 16 bytes in half precision."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,12 @@ def attempts(
         planned: makes a plan under ties.
         more: how a configuration decides sizes.
     """
-    strict, before, tried = TRUSTING, None, None
+    strict, before = TRUSTING, None
+    tried: Attempt | None = None
     for _ in range(TRIES):
         known, ties = tied(groups, seen, scores, more, strict=strict)
+        if tried is not None and not isfinite(tried.owner.error):
+            ties = replace(ties, multiple=ALIGNED)
         if tried is None or ties != before:
             before, plan = ties, planned(known, ties)
             tried = attempt(model, groups, seen, plan, more)
