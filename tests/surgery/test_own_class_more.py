@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,3 +173,18 @@ def test_weights_without_a_reader_follow_the_stream() -> None:
     pooler = result.model.get_parameter("pooler.weight")
     assert torch.equal(pooler, model.pooler.weight[:, stream])
     assert pooler.requires_grad and "pooler.weight" not in result.plan.kept
+
+
+@pytest.mark.parametrize("name", ["a pooler that nobody reads", "a standardised weight"])
+def test_is_saved_and_loaded_into_the_class(name: str, tmp_path: Path) -> None:
+    make, shape, _ = CASES[name]
+    torch.manual_seed(0)
+    model, x = make().eval(), torch.randn(*shape)
+    result = sc.prune(model, x, keep=0.5, form="module", rounding=sc.Rounding(2))
+    sc.save(result.model, tmp_path, x)
+    loaded = sc.load(tmp_path, into=make().eval())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), result.model(x))
+    assert {n: p.shape for n, p in loaded.named_parameters()} == {
+        n: p.shape for n, p in result.model.named_parameters()
+    }

@@ -19,9 +19,9 @@ from torch.utils import _pytree as pytree
 from secateur.coupling import find_groups
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
-from secateur.graph import decode, encode, fetch, probe, trace
+from secateur.graph import computes_weights, decode, encode, fetch, probe, trace
 from secateur.surgery.compare import relative_error
-from secateur.surgery.owner import own_class, plan_for_shapes, values_for
+from secateur.surgery.owner import plan_for_shapes, whole_groups, written_back
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
@@ -95,7 +95,7 @@ def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphM
         return model, own["args"], own["kwargs"]
     if example_inputs is None:
         raise InputError("save(model, folder) of a model that was not cut here needs example_inputs")
-    graph = trace(model, example_inputs)
+    graph = trace(model, example_inputs, fold=False)  # with the weights that a class computes others from
     return graph.module, graph.args, graph.kwargs
 
 
@@ -168,22 +168,30 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
     own = small.meta["secateur"]
-    graph = trace(model, own["kwargs"] or own["args"])
-    groups = find_groups(graph)
-    plan = plan_for_shapes(groups, {n: tuple(t.shape) for n, t in state_of(small).items()})
-    if plan is None:
+    inputs = own["kwargs"] or own["args"]
+    graph = trace(model, inputs)
+    views = [graph] if not computes_weights(graph.folded) else [graph, trace(model, inputs, fold=False)]
+    shapes, reason = {n: tuple(t.shape) for n, t in state_of(small).items()}, ""
+    for view in views:
+        seen = probe(model, view)
+        groups = whole_groups(find_groups(view), seen)
+        plan = plan_for_shapes(groups, shapes)
+        if plan is None:
+            continue
+        result = written_back(model, groups, seen, plan, small)
+        if result.module is not None:
+            return result.module
+        reason = result.reason
+    if not reason:
         raise FormError(
             f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
             "widths before pruning, or load the graph form without into="
         )
-    result = own_class(model, groups, small, values_for(groups, plan, probe(model, graph)))
-    if result.module is None:
-        raise FormError(
-            f"{type(model).__name__} cannot hold the stored model: {result.reason}; "
-            "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
-            small,
-        )
-    return result.module
+    raise FormError(
+        f"{type(model).__name__} cannot hold the stored model: {reason}; "
+        "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
+        small,
+    )
 
 
 def state_of(module: fx.GraphModule) -> dict[str, Tensor]:

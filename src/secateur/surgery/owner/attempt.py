@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from secateur.coupling import Groups
 from secateur.graph import Probe, only_unread_state
-from secateur.planning import Fold, Plan, Ties
+from secateur.planning import Fold, Plan, Ties, dead_atoms
 from secateur.scoring import Scores
 from secateur.surgery.cut import Cut, cut_groups
 from secateur.surgery.owner.equations import TRUSTING, More, Strict
 from secateur.surgery.owner.form import Owner, own_class, values_for
 from secateur.surgery.owner.scales import fold_for
 from secateur.surgery.owner.ties import find_ties
+from secateur.surgery.sizes import Sizes
 
 TRIES = 3
 ALIGNED = 8
@@ -132,16 +133,32 @@ def attempt(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, more: Mor
     plan = replace(plan, folded=(*values.folds, *(f for f in plan.folded if f.node not in here)))
     small = cut_groups(groups, plan)
     config = more is not None
-    owner = own_class(model, groups, small.module, values, config=config, unread=_unread(small, seen))
+    unread = _unread(small.prepared.groups, small.sizes, seen)
+    owner = own_class(model, groups, small.module, values, config=config, unread=unread)
     return Attempt(plan, small, owner)
 
 
-def _unread(small: Cut, seen: Probe) -> dict[str, Tensor]:
+def written_back(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, small: fx.GraphModule) -> Owner:
+    """A stored program's weights in a copy of the user's class, which has the widths from before the cut.
+
+    Args:
+        model: the user's module; it is not changed.
+        groups: from :func:`whole_groups`.
+        seen: from :func:`secateur.graph.probe`.
+        plan: gives tensors the shapes that ``small`` has.
+        small: the stored program.
+    """
+    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
+    unread = _unread(groups, sizes, seen)
+    return own_class(model, groups, small, values_for(groups, plan, seen), unread=unread)
+
+
+def _unread(groups: Groups, sizes: Sizes, seen: Probe) -> dict[str, Tensor]:
     """The tensors that only calls without a reader need, cut like all others."""
-    groups, found = small.prepared.groups, {}
+    found = {}
     for name in only_unread_state(seen.graph, seen.unread):
         tensor = groups.graph.tensor(name)
-        cut = small.sizes.take(tensor.detach(), groups.coupling.state_axes[name])
+        cut = sizes.take(tensor.detach(), groups.coupling.state_axes[name])
         found[name] = (
             nn.Parameter(cut, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else cut
         )
