@@ -11,6 +11,7 @@ the page.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
 import json
 import os
@@ -64,7 +65,7 @@ def main() -> int:
         records = [r for name in names(source) if (r := store["records"].get(name))]
         if records:
             everything += records
-            sections[f"forms {source}"] = section(source, records, header(store["conditions"]))
+            sections[f"forms {source}"] = section(source, records, header(store["conditions"], records))
     update(PAGE, {"forms": overview(everything), **sections})
     print(f"{PAGE} is written")
     return 0
@@ -87,7 +88,8 @@ def run(source: str, asked: argparse.Namespace) -> None:
             record = run_forked(partial(measure, source, name), asked.limit, asked.memory)
         else:
             record = run_apart(worker, [source, name], asked.limit, asked.memory, own)
-        record = portable({"source": source, "model": name, **record})
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        record = portable({"source": source, "model": name, "date": today, **record})
         latest: dict[str, Any] = read_store(file)  # another run may have written meanwhile
         latest["records"][name] = record
         latest["conditions"] = conditions(asked)

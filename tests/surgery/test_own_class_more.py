@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,10 +111,25 @@ class Standardised(nn.Module):
         return self.out(x.relu().mean((2, 3)))
 
 
+class Aligned(nn.Module):
+    """A kernel of the class takes multiples of eight only; the exporter does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = nn.Linear(6, 64), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        if not torch.compiler.is_exporting() and x.shape[-1] % 8:
+            raise RuntimeError("strides should be multiple of 16 bytes")
+        return self.out(x)
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a pooler that nobody reads": (Pooled, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
+    "a kernel that wants multiples of eight": (Aligned, (2, 6), set()),
     "a root in a tensor": (RootInATensor, (2, 5, 6), set()),
     "a standardised weight": (Standardised, (2, 3, 8, 8), set()),
     "numbers without a trace": (WithoutATrace, (2, 6), {"mix.weight"}),
@@ -157,3 +173,18 @@ def test_weights_without_a_reader_follow_the_stream() -> None:
     pooler = result.model.get_parameter("pooler.weight")
     assert torch.equal(pooler, model.pooler.weight[:, stream])
     assert pooler.requires_grad and "pooler.weight" not in result.plan.kept
+
+
+@pytest.mark.parametrize("name", ["a pooler that nobody reads", "a standardised weight"])
+def test_is_saved_and_loaded_into_the_class(name: str, tmp_path: Path) -> None:
+    make, shape, _ = CASES[name]
+    torch.manual_seed(0)
+    model, x = make().eval(), torch.randn(*shape)
+    result = sc.prune(model, x, keep=0.5, form="module", rounding=sc.Rounding(2))
+    sc.save(result.model, tmp_path, x)
+    loaded = sc.load(tmp_path, into=make().eval())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), result.model(x))
+    assert {n: p.shape for n, p in loaded.named_parameters()} == {
+        n: p.shape for n, p in result.model.named_parameters()
+    }

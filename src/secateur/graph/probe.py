@@ -72,6 +72,7 @@ class Probe:
         graph: the program with the calls that the exporter drops, since nothing reads them; the one that was given
             where there are none. The nodes above are its nodes.
         unread: these calls.
+        model: the user's model.
     """
 
     uses: tuple[Use, ...]
@@ -80,7 +81,8 @@ class Probe:
     calls: Mapping[fx.Node, str]
     comparisons: Mapping[Compound, bool]
     graph: Graph
-    unread: frozenset[fx.Node] = frozenset()
+    unread: frozenset[fx.Node]
+    model: nn.Module
 
     def without(self, nodes: Collection[fx.Node]) -> Probe:
         """The same without the calls that made some nodes: code that is not run any more."""
@@ -307,7 +309,7 @@ def _matched(
                 )
                 if source is not None:
                     lengths[leaf.value] = source
-    return Probe(tuple(uses), attributes, lengths, calls, mode.comparisons, graph, unread)
+    return Probe(tuple(uses), attributes, lengths, calls, mode.comparisons, graph, unread, model)
 
 
 def _computing(graph: fx.Graph) -> list[fx.Node]:

@@ -19,18 +19,10 @@ from torch.utils import _pytree as pytree
 from secateur.coupling import Groups, find_groups, remove_blocks
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
-from secateur.graph import decode, encode, fetch, probe, trace
-from secateur.planning import Plan, dead_atoms, without_removed
+from secateur.graph import Graph, Probe, computes_weights, decode, encode, fetch, probe, trace
+from secateur.planning import Plan, without_removed
 from secateur.surgery.compare import relative_error
-from secateur.surgery.owner import (
-    find_standins,
-    own_class,
-    plan_for_shapes,
-    unread_state,
-    values_for,
-    whole_groups,
-)
-from secateur.surgery.sizes import Sizes
+from secateur.surgery.owner import plan_for_shapes, whole_groups, written_back
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
@@ -112,7 +104,7 @@ def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphM
         return model, own["args"], own["kwargs"]
     if example_inputs is None:
         raise InputError("save(model, folder) of a model that was not cut here needs example_inputs")
-    graph = trace(model, example_inputs)
+    graph = trace(model, example_inputs, fold=False)  # with the weights that a class computes others from
     return graph.module, graph.args, graph.kwargs
 
 
@@ -185,32 +177,43 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _load_into(model: nn.Module, small: fx.GraphModule, plan: Plan | None) -> nn.Module:
     own = small.meta["secateur"]
-    graph = trace(model, own["kwargs"] or own["args"])
-    free = {index: list(axes) for index, axes in plan.outputs.items()} if plan is not None else None
-    if plan is not None and plan.fingerprint == graph.fingerprint:
-        groups = without_removed(find_groups(graph, free_outputs=free), plan)
-    else:  # of another round, say: the shapes must do
-        shapes = {n: tuple(t.shape) for n, t in state_of(small).items()}
-        groups = _without_missing(find_groups(graph), shapes)
-        plan = plan_for_shapes(groups, shapes)
-    if plan is None:
+    inputs = own["kwargs"] or own["args"]
+    graph = trace(model, inputs)
+    views = [graph] if not computes_weights(graph.folded) else [graph, trace(model, inputs, fold=False)]
+    reason = ""
+    for view in views:
+        seen = probe(model, view)
+        known = plan if plan is not None and plan.fingerprint == view.fingerprint else None
+        groups, how = _by_plan(view, seen, known) if known else _by_shapes(view, seen, small)
+        if how is None:
+            continue
+        result = written_back(model, groups, seen, how, small)
+        if result.module is not None:
+            return result.module
+        reason = result.reason
+    if not reason:
         raise FormError(
             f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
             "widths before pruning, or load the graph form without into="
         )
-    seen = probe(model, graph)
-    groups = whole_groups(groups, seen, free_outputs=free)
-    standins = find_standins(model, groups, seen.unread)
-    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    values = values_for(groups, plan, seen.without(standins.nodes), standins=standins)
-    result = own_class(model, groups, small, values, unread=unread_state(groups, sizes, seen))
-    if standins.reason or result.module is None:
-        raise FormError(
-            f"{type(model).__name__} cannot hold the stored model: {standins.reason or result.reason}; "
-            "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
-            small,
-        )
-    return result.module
+    raise FormError(
+        f"{type(model).__name__} cannot hold the stored model: {reason}; "
+        "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
+        small,
+    )
+
+
+def _by_plan(graph: Graph, seen: Probe, plan: Plan) -> tuple[Groups, Plan]:
+    free = {index: list(axes) for index, axes in plan.outputs.items()}
+    groups = without_removed(find_groups(graph, free_outputs=free), plan)
+    return whole_groups(groups, seen, free_outputs=free), plan
+
+
+def _by_shapes(graph: Graph, seen: Probe, small: fx.GraphModule) -> tuple[Groups, Plan | None]:
+    """Without a plan for this model (there is one of a later round, say) the stored shapes must do."""
+    shapes = {n: tuple(t.shape) for n, t in state_of(small).items()}
+    groups = whole_groups(_without_missing(find_groups(graph), shapes), seen)
+    return groups, plan_for_shapes(groups, shapes)
 
 
 def _without_missing(groups: Groups, stored: Collection[str]) -> Groups:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from secateur.coupling import Groups
 from secateur.graph import Probe, only_unread_state
-from secateur.planning import Fold, Plan, Ties
+from secateur.planning import Fold, Plan, Ties, dead_atoms
 from secateur.scoring import Scores
 from secateur.surgery.cut import Cut, cut_groups
 from secateur.surgery.owner.equations import TRUSTING, More, Strict
 from secateur.surgery.owner.form import Owner, own_class, values_for
 from secateur.surgery.owner.scales import fold_for
-from secateur.surgery.owner.standins import StandIns
+from secateur.surgery.owner.standins import StandIns, find_standins
 from secateur.surgery.owner.ties import find_ties
 from secateur.surgery.sizes import Sizes
 
 TRIES = 3
+ALIGNED = 8
+"""Multiple of widths that kernels take which do not take all: 16 bytes in half precision."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,12 @@ def attempts(
     """
     standins = standins or StandIns()
     seen = seen.without(standins.nodes)
-    before, tried = None, None
+    before: Ties | None = None
+    tried: Attempt | None = None
     for _ in range(TRIES):
         known, ties = tied(groups, seen, scores, more, strict=strict)
+        if tried is not None and not isfinite(tried.owner.error):
+            ties = replace(ties, multiple=ALIGNED)
         if tried is None or ties != before:
             before, plan = ties, planned(known, ties)
             tried = attempt(model, groups, seen, plan, more, standins)
@@ -147,18 +153,30 @@ def attempt(
     if standins is not None and standins.reason:
         return Attempt(plan, small, Owner(None, 0.0, standins.reason))
     config = more is not None
-    owner = own_class(
-        model,
-        groups,
-        small.module,
-        values,
-        config=config,
-        unread=unread_state(small.prepared.groups, small.sizes, seen),
-    )
+    unread = _unread(small.prepared.groups, small.sizes, seen)
+    owner = own_class(model, groups, small.module, values, config=config, unread=unread)
     return Attempt(plan, small, owner)
 
 
-def unread_state(groups: Groups, sizes: Sizes, seen: Probe) -> dict[str, Tensor]:
+def written_back(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, small: fx.GraphModule) -> Owner:
+    """A stored program's weights in a copy of the user's class, which has the widths from before the cut.
+
+    Args:
+        model: the user's module; it is not changed.
+        groups: from :func:`whole_groups`.
+        seen: from :func:`secateur.graph.probe`.
+        plan: gives tensors the shapes that ``small`` has.
+        small: the stored program.
+    """
+    standins = find_standins(model, groups, seen.unread)
+    if standins.reason:
+        return Owner(None, 0.0, standins.reason)
+    sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
+    values = values_for(groups, plan, seen.without(standins.nodes), standins=standins)
+    return own_class(model, groups, small, values, unread=_unread(groups, sizes, seen))
+
+
+def _unread(groups: Groups, sizes: Sizes, seen: Probe) -> dict[str, Tensor]:
     """The tensors that only calls without a reader need, cut like all others."""
     found = {}
     for name in only_unread_state(seen.graph, seen.unread):

@@ -17,6 +17,7 @@ from torch import fx
 from secateur.coupling import Groups, Value, literal_indices, place_of
 from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, leaves, op_name
 from secateur.surgery.emit import rewrite
+from secateur.surgery.owner.standard import expressions
 from secateur.surgery.owner.statements import statement_at
 from secateur.surgery.owner.whole import seen_again
 from secateur.surgery.sizes import Sizes
@@ -107,7 +108,19 @@ def all_equations(
     found = [e for e in equations(groups, probe, sizes, strict) if not isinstance(e.right, float)]
     anchor = next((n for n in groups.graph.nodes if n.op == "call_function"), groups.graph.nodes[0])
     found += [Equation(comparison, outcome, anchor) for comparison, outcome in probe.comparisons.items()]
+    found += _standard(groups, probe, sizes, anchor)
     return found + more.equations(groups, found, sizes) if more else found
+
+
+def _standard(groups: Groups, probe: Probe, sizes: Sizes, anchor: fx.Node) -> Iterator[Equation]:
+    """What attributes of torch's own modules say about tensors, which torch's own code may compare with."""
+    for path, module in probe.model.named_modules():
+        for attribute, expression in expressions(path, module).items():
+            if isinstance(expression, Length) and attribute in probe.attributes:
+                name = groups.graph.aliases.get(expression.value, expression.value)
+                if name in groups.coupling.state_axes:
+                    axis = groups.coupling.state_axes[name][expression.axis]
+                    yield Equation(attribute, sizes.of(axis), anchor)
 
 
 def lengths(groups: Groups, probe: Probe, sizes: Sizes) -> Mapping[Length, Any]:
