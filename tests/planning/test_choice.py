@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from secateur.cost import Params
 from secateur.coupling import Groups, find_groups
@@ -126,6 +127,39 @@ def test_one_plan_after_another_is_both_at_once(name: str, seed: int, kinds: tup
         torch.testing.assert_close(tensor, state[key], rtol=1e-6, atol=1e-7)
     for a, b in zip(*(torch.utils._pytree.tree_leaves(call(m, inputs)) for m in (once, twice)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+class Grid(nn.Module):
+    """Heads in rows and columns, both of which can be removed: a dimension could be free within either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(8, 96) for _ in range(3))
+        self.o = nn.Linear(96, 5)
+        self.rows, self.columns = nn.Parameter(torch.randn(6, 1, 1, 1)), nn.Parameter(torch.randn(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = (f(x).view(b, n, 6, 4, 4).permute(0, 2, 3, 1, 4) for f in (self.q, self.k, self.v))
+        y = (q @ k.transpose(-1, -2) * self.rows * self.columns).softmax(-1) @ v
+        return self.o(y.permute(0, 3, 1, 2, 4).reshape(b, n, -1))
+
+
+def test_what_is_free_within_which_does_not_depend_on_how_many_are_left() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 5, 8, dtype=torch.float64)
+    groups = find_groups(trace(Grid().double(), inputs))
+    within = {n: c.within.name for n, c in groups.contexts.items()}
+    assert len(within) == 2
+    (context,) = set(within.values())
+    first = plan_of(groups, groups[context].atoms[2:])  # fewer are left than of the other
+    again = find_groups(trace(cut_groups(groups, first).module, inputs))
+    assert {n: c.within.name for n, c in again.contexts.items()} == within
+    second = plan_of(again, np.concatenate([again[n].atoms[2:] for n in within]), orders_of(again, 0))
+    assert choice_of(again, second).orders.keys() == within.keys()
+    twice, once = cut_groups(again, second).module, cut_groups(groups, first.then(second)).module
+    for name, tensor in twice.state_dict().items():
+        torch.testing.assert_close(once.state_dict()[name], tensor, rtol=1e-14, atol=0)
 
 
 def with_kept(plan: Plan, param: str, axis: int, indices: tuple[int, ...]) -> Plan:

@@ -221,7 +221,11 @@ def _evenly(positions: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray |
 
 
 def _find(groups: Groups, index: _Index) -> list[Contexts]:
-    """The free groups, each with the context that has the most units."""
+    """The free groups, each with its first context.
+
+    Which one is first must not depend on how many units there are, or a plan made on the result of a plan could choose
+    anew within another context than the original does, and the two would be no one plan.
+    """
     if not len(groups.coupling.solution.products[0]):
         return []
     values = _carrying(groups, index)
@@ -229,9 +233,9 @@ def _find(groups: Groups, index: _Index) -> list[Contexts]:
     found: dict[int, Contexts] = {}
     contexts: set[int] = set()
     blocks: dict[tuple[str, int], int] = {}  # along which axis the blocks of an axis lie
-    for g, possible in sorted(allowed.items()):
+    for g, possible in sorted(allowed.items(), key=lambda item: _place(groups.groups[item[0]])):
         # A context keeps the order that it has: what is free within it counts on that.
-        order = sorted(possible - found.keys(), key=lambda f: (-groups.groups[f].units, f))
+        order = sorted(possible - found.keys(), key=lambda f: _place(groups.groups[f]))
         if g in contexts or not order or groups.groups[g].units < 2:
             continue
         group, within = groups.groups[g], groups.groups[order[0]]
@@ -243,7 +247,13 @@ def _find(groups: Groups, index: _Index) -> list[Contexts]:
             blocks.update(over)
             found[g] = Contexts(group, within, members)
             contexts.add(order[0])
-    return list(found.values())
+    return [found[g] for g in sorted(found)]
+
+
+def _place(group: Group) -> tuple[str, int, list[int]]:
+    """Where a group stands first, by name: the same in a program and in what is cut from it."""
+    member = min(group.members, key=lambda m: (m.param, m.axis))
+    return member.param, member.axis, member.positions[0].tolist()
 
 
 def _carrying(groups: Groups, index: _Index) -> dict[int, list[Axes]]:
