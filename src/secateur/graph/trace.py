@@ -28,6 +28,7 @@ from secateur.graph.fold import fold_parameters
 from secateur.graph.modes import follow_modes
 from secateur.graph.normalise import drop_assertions, drop_dead, inline_wrappers, op_name
 from secateur.graph.record import Graph, fetch
+from secateur.graph.shapes import as_shapes, inputs_as_shapes, shapes_alone
 from secateur.graph.unbacked import hint_sizes
 from secateur.task import Inputs
 
@@ -36,6 +37,9 @@ Dynamic = Mapping[str | int, Sequence[int]]
 
 def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None = None) -> Graph:
     """Traces a model in evaluation mode.
+
+    A model on the meta device is traced from its shapes: the record is ``shapes_alone``, nothing is run, and that the
+    program computes what the model does is not checked. A plan made on it fits the model with its weights.
 
     Args:
         model: any module that ``torch.export`` takes; it is not changed.
@@ -52,7 +56,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
         raise InputError(f"expected a torch.nn.Module; got {type(model).__name__}")
     _check_finite(model)
     args, kwargs = split_inputs(example_inputs)
-    small_args, small_kwargs, batch = _two_samples(args, kwargs)
+    if shapes_alone(model):
+        model, args, kwargs = as_shapes(model), inputs_as_shapes(args), inputs_as_shapes(kwargs)
+    small_args, small_kwargs, batch = two_samples(args, kwargs)
     with evaluating(model):
         _name_keywords(model, small_kwargs)
         try:
@@ -90,7 +96,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
         kwargs=small_kwargs,
         batch=batch,
         dynamic=_is_dynamic(module),
-        fingerprint=_fingerprint(module),
+        fingerprint=fingerprint_of(module),
         folded=folded,
         aliases=_aliases(model, module),
     )
@@ -131,7 +137,7 @@ def _batch_size(args: Any, kwargs: Any) -> int:
     return int(sizes[0]) if sizes else 1
 
 
-def _two_samples(args: Any, kwargs: Any) -> tuple[Any, Any, int]:
+def two_samples(args: Any, kwargs: Any) -> tuple[Any, Any, int]:
     """The inputs with a batch of two, where all tensors agree on their batch size."""
     sizes = {t.shape[0] for t in _tensors((args, kwargs)) if t.dim()}
     if len(sizes) != 1 or 0 in sizes:
@@ -260,9 +266,16 @@ def _is_dynamic(module: fx.GraphModule) -> bool:
     return any(isinstance(b, torch.SymInt) and bool(b.node.expr.free_symbols) for b in batches)
 
 
-def _fingerprint(module: fx.GraphModule) -> str:
+# The exporter leaves out what changes nothing; that depends on strides, and these on the device.
+_STRIDES = frozenset(f"aten::{name}" for name in ("contiguous", "clone", "alias", "detach"))
+
+
+def fingerprint_of(module: fx.GraphModule) -> str:
+    """A hash of a program's structure, see :class:`Graph`."""
     digest = hashlib.sha256()
     for node in module.graph.nodes:
+        if op_name(node) in _STRIDES:
+            continue
         line = [node.op, op_name(node) if node.op == "call_function" else ""]
         if node.op == "get_attr":
             value = fetch(module, str(node.target))
