@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import fx
 
+from secateur.coupling.classes import distinct
 from secateur.coupling.facts import Axes, Axis
 from secateur.coupling.values import Value
 from secateur.graph import outputs
@@ -143,10 +144,10 @@ class _Index:
             return _NOTHING
         where, atoms = self.coupling.pairs(axis)
         owner = self.owner[atoms]
-        present = np.unique(owner[owner >= 0]).tolist()
+        present = distinct(owner[owner >= 0]).tolist()
         if not present:
             return _NOTHING
-        if len(where) <= len(axis) and len(np.unique(where)) == len(where):  # no products
+        if len(where) <= len(axis) and (where[1:] > where[:-1]).all():  # no products
             full = frozenset(present if len(present) == 1 and len(where) == len(axis) else ())
             return _Summary(frozenset(present), frozenset(present), full, {})
         counts = {g: np.bincount(where[owner == g], minlength=len(axis)) for g in present}

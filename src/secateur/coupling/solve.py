@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from torch import fx
 
-from secateur.coupling.classes import of_blocks, united
+from secateur.coupling.classes import distinct, of_blocks, united
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
 from secateur.coupling.monomials import Disagreements, Monomial, Rows
 from secateur.coupling.remedies import TIED
@@ -180,7 +180,7 @@ class _Solver:
             dead = whole == 0
             if dead.any():
                 for i, labels in enumerate(product.factors):
-                    hit = labels[np.unique(np.nonzero(dead.reshape(sizes))[i])]
+                    hit = labels[distinct(np.nonzero(dead.reshape(sizes))[i])]
                     if not self.pinned[hit].all():
                         self._pin(hit, self._inherited(product.whole), product)
                         changed = True
@@ -288,7 +288,7 @@ class _Solver:
         holders: dict[int, list[int]] = defaultdict(list)
         for index, product in enumerate(self.live):
             view = self._view(product.whole)
-            for label in np.unique(view[wanted[view]]).tolist():
+            for label in distinct(view[wanted[view]]).tolist():
                 holders[label].append(index)
         together = dict.fromkeys(map(tuple, holders.values()))
         for i, j in dict.fromkeys(pair for held in together for pair in itertools.combinations(held, 2)):

@@ -80,13 +80,13 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
             f"torch.export traced the model but cannot build it again: {_words(error)}. "
             "Rename the submodule or parameter that the message names, or wrap the model in another module"
         ) from error
-    module = fx.GraphModule(module, module.graph)
     inline_wrappers(module)
     drop_assertions(module)
     folded = fold_parameters(module)
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
-    module.recompile()
+    module = fx.GraphModule(module, module.graph)
+    module.train(False)
     with evaluating(model):
         check_faithful(model, module, small_args, small_kwargs)
     hint_sizes(module, small_args, small_kwargs)
