@@ -73,13 +73,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
                 program = _export(model, args, kwargs, None)
             except Exception as error:
                 _raise_export_error(model, args, kwargs, error)
-    try:
-        module = program.module(check_guards=False)
-    except RuntimeError as error:  # torch.fx keeps a few names, such as 'code' and 'graph', for itself
-        raise NotExportable(
-            f"torch.export traced the model but cannot build it again: {_words(error)}. "
-            "Rename the submodule or parameter that the message names, or wrap the model in another module"
-        ) from error
+    module = _module(program)
     inline_wrappers(module)
     drop_assertions(module)
     folded = fold_parameters(module)
@@ -218,6 +212,18 @@ def _export(model: nn.Module, args: Any, kwargs: Any, shapes: Any) -> torch.expo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+
+
+def _module(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    try:
+        module = program.module(check_guards=False)
+    except RuntimeError as error:  # torch.fx keeps a few names, such as 'code' and 'graph', for itself
+        raise NotExportable(
+            f"torch.export traced the model but cannot build it again: {_words(error)}. "
+            "Rename the submodule or parameter that the message names, or wrap the model in another module"
+        ) from error
+    assert isinstance(module, fx.GraphModule)
+    return module
 
 
 def _raise_export_error(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> None:

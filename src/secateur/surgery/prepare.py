@@ -161,6 +161,13 @@ def _check(rewriting: _Rewriting, dtype: torch.dtype) -> float:
         ) from error
 
 
+class _Read(fx.GraphModule):
+    """A program that is read node by node and never called, so that no code need be made of it."""
+
+    def recompile(self) -> Any:
+        """Nothing."""
+
+
 class _Rewriting:
     """The rewrites of one program, applied to its tensors and to its values."""
 
@@ -190,7 +197,7 @@ class _Rewriting:
                 new.args, new.kwargs = _with(node, new, given)
                 new.meta[DEFAULT_SCALE] = "scale" in given and bind(node).get("scale") is None
         graph.set_codegen(copy.deepcopy(old.graph._codegen))
-        module = fx.GraphModule(state, graph, class_name="Prepared")
+        module = _Read(state, graph, class_name="Prepared")
         module.train(False)
         return module, nodes
 
