@@ -115,6 +115,8 @@ def shortened(
     nodes, state = _program(shorter)
     loaded, drawn = [], []
     for name, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            continue
         known = read(name, None)
         if known is not None:
             loaded.append(name)
