@@ -46,7 +46,7 @@ class Prepared:
         scaled: factors that parameters took, by name.
         unfolded: calls that keep a scale of their own, each with the reason: ``(name of the node, reason)``.
         nodes: for each node of the original program the one of the prepared program.
-        max_relative_error: of the check; zero where there was nothing to do.
+        max_relative_error: of the check; zero where there was nothing to do, or there are only shapes.
     """
 
     groups: Groups
@@ -116,6 +116,8 @@ def _unfolded(folds: Folds) -> tuple[tuple[str, str], ...]:
 
 def _prepared(groups: Groups, folds: Folds, orders: Orders, dtype: torch.dtype | None) -> Prepared:
     rewriting = _Rewriting(groups, folds, orders)
+    if groups.graph.shapes_alone:
+        return _rewritten(rewriting, 0.0)  # nothing to run
     own = min(_floats(groups), key=lambda d: torch.finfo(d).bits, default=torch.float32)
     exact = dtype or (own if own in TOLERANCES else torch.float32)
     try:
@@ -124,6 +126,11 @@ def _prepared(groups: Groups, folds: Folds, orders: Orders, dtype: torch.dtype |
         if exact == torch.float64:
             raise
         error = _check(rewriting, torch.float64)
+    return _rewritten(rewriting, error)
+
+
+def _rewritten(rewriting: _Rewriting, error: float) -> Prepared:
+    groups, folds = rewriting.groups, rewriting.folds
     program, nodes = rewriting.program(None)
     prepared = replace(
         groups,
@@ -156,6 +163,13 @@ def _check(rewriting: _Rewriting, dtype: torch.dtype) -> float:
         ) from error
 
 
+class _Read(fx.GraphModule):
+    """A program that is read node by node and never called, so that no code need be made of it."""
+
+    def recompile(self) -> Any:
+        """Nothing."""
+
+
 class _Rewriting:
     """The rewrites of one program, applied to its tensors and to its values."""
 
@@ -185,7 +199,7 @@ class _Rewriting:
                 new.args, new.kwargs = _with(node, new, given)
                 new.meta[DEFAULT_SCALE] = "scale" in given and bind(node).get("scale") is None
         graph.set_codegen(copy.deepcopy(old.graph._codegen))
-        module = fx.GraphModule(state, graph, class_name="Prepared")
+        module = _Read(state, graph, class_name="Prepared")
         module.train(False)
         return module, nodes
 
