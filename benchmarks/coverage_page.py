@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -53,31 +53,83 @@ def total_seconds(record: Record) -> float:
     return float(sum(record.get(f"seconds_{step}", 0.0) for step in _STEPS))
 
 
+def overview(sources: Mapping[str, Sequence[Record]], modules: Mapping[str, Sequence[str]]) -> str:
+    """One row for each list of models and one for all of them, and what is left to do.
+
+    Args:
+        sources: records by source.
+        modules: the models of each of timm's modules.
+    """
+    everything = [r for records in sources.values() for r in records]
+    columns = [
+        "list",
+        "models",
+        "cut, runs, equal",
+        "refused by the exporter",
+        "prunable, median with a head",
+        f"prunable from {LEAST_PRUNABLE:g}",
+        "seconds, median",
+        "seconds, most",
+        "GB, most",
+    ]
+    lines = _header(columns)
+    for source, records in (*sources.items(), ("", everything)):
+        lines.append(_row(_overview_cells(_TITLES.get(source, "**all**"), records)))
+    said = [
+        f"**{len(_done(everything))} of {len(everything)}** models are cut, run, and equal the reference."
+    ]
+    if timm := sources.get("timm"):
+        good = {r["model"] for r in _done(timm)}
+        whole = sum(set(models) <= good for models in modules.values())
+        said[0] += (
+            f" Of timm's modules it is **{whole} of {len(modules)}**, with every model of theirs that was tried."
+        )
+    left = [_left(r) for r in everything if problems(r)]
+    if left:
+        said += ["", "What is not as it should be:", "", *left]
+    return "\n".join([*said, "", *lines])
+
+
+def _overview_cells(title: str, records: Sequence[Record]) -> list[str]:
+    done = _done(records)
+    took = [total_seconds(r) for r in done]
+    shares = [r["prunable"] for r in done if r.get("head")]
+    return [
+        title,
+        str(len(records)),
+        f"**{len(done)}**",
+        str(sum(bool(r.get("refused")) for r in records)),
+        f"{median(shares):.4f} ({len(shares)})" if shares else "",
+        str(sum(r["prunable"] >= LEAST_PRUNABLE for r in done)),
+        f"{median(took):.1f}" if took else "",
+        f"{max(took):.0f}" if took else "",
+        f"{max(r['peak_bytes'] for r in done) / 1e9:.1f}" if took else "",
+    ]
+
+
+def _done(records: Sequence[Record]) -> list[Record]:
+    return [r for r in records if r["ran"] and not problems(r)]
+
+
+def _left(r: Record) -> str:
+    return f"- {_TITLES[r['source']]}, {r['model']}: {'; '.join(problems(r))}"
+
+
 def summary(records: Sequence[Record]) -> str:
     """What holds over all models of a list, in a few sentences."""
-    refused = [r for r in records if r.get("refused")]
-    done = [r for r in records if r["ran"] and not problems(r)]
+    done = _done(records)
     if not done:
         return f"**0 of {len(records)}**"
-    took = [total_seconds(r) for r in done]
+    refused = sum(bool(r.get("refused")) for r in records)
     own = [r["own_module"]["error"] for r in done if "error" in r.get("own_module", {})]
     parts = [
         f"**{len(done)} of {len(records)}** models are cut, run, and equal the reference"
-        + (f"; {len(refused)} are refused by the exporter itself" if refused else ""),
+        + (f"; {refused} are refused by the exporter itself" if refused else ""),
         f"the largest relative error is {max(at_outputs(r) for r in done):.1e} at the outputs in fp32 and "
         f"{max(r['error_double'] for r in done):.1e} at every node in fp64, and {max(own, default=0.0):.1e} on the "
         f"owner's own module in fp64, where {len(own)} could be checked",
-        f"{sum(r['prunable'] >= LEAST_PRUNABLE for r in done)} have at least {LEAST_PRUNABLE:g} of their parameters in "
-        f"prunable groups{_median(done)}",
-        f"export, analysis, cut and check take {median(took):.1f} s at the median and {max(took):.0f} s at most, with "
-        f"{max(r['peak_bytes'] for r in done) / 1e9:.1f} GB at most",
     ]
     return ". ".join(p[0].upper() + p[1:] for p in parts) + "."
-
-
-def _median(done: Sequence[Record]) -> str:
-    shares = [r["prunable"] for r in done if r.get("head")]
-    return f" (median over the {len(shares)} with a head {median(shares):.4f})" if shares else ""
 
 
 def section(source: str, records: Sequence[Record], conditions: str) -> str:
@@ -94,17 +146,27 @@ def section(source: str, records: Sequence[Record], conditions: str) -> str:
     ]
     columns += ["owner's module", "export s", "analysis s", "cut s", "check s", "peak GB"]
     lines = [f"### {_TITLES[source]}", "", summary(records), "", conditions, ""]
-    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(_cells(r))} |" for r in records]
+    lines += _header(columns)
+    lines += [_row(_cells(r)) for r in records]
     notes = [note for r in records if (note := _note(r))]
     return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
-def header(c: dict[str, Any]) -> str:
-    """The conditions in words."""
+def _header(columns: Sequence[str]) -> list[str]:
+    return [_row(columns), "|---" * len(columns) + "|"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def header(c: dict[str, Any], records: Sequence[Record]) -> str:
+    """The conditions in words; each record has its day, the rest is that of the last run."""
+    days = sorted({r["date"] for r in records})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     versions = ", ".join(f"{name} {number}" for name, number in c["versions"].items() if number)
     return (
-        f"Measured {c['date']} on {c['cores']} cores ({c['processor']}), one thread, Python {c['python']}; {versions}. "
+        f"Measured {when} on {c['cores']} cores ({c['processor']}), one thread, Python {c['python']}; {versions}. "
         f"Killed after {c['limit_seconds']:g} s or at {c['limit_bytes'] / 1e9:g} GB."
     )
 

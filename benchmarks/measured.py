@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -46,6 +47,19 @@ def held(groups: Groups) -> Callable[[Lock], int]:
         for axis in axes:
             share[name] *= float((groups.coupling.classes(axis) == 0).mean()) if len(axis) else 1.0
     return lambda lock: round(groups.graph.tensor(lock.param).numel() * share[lock.param])
+
+
+def portable(record: Any) -> Any:
+    """A record without the folders that packages and this repository stand in on the machine that measured it."""
+    if isinstance(record, dict):
+        return {key: portable(value) for key, value in record.items()}
+    if isinstance(record, list):
+        return [portable(value) for value in record]
+    return _FOLDERS.sub("", record) if isinstance(record, str) else record
+
+
+_ROOT = re.escape(str(Path(__file__).resolve().parents[1]))
+_FOLDERS = re.compile(rf"(/[^\s'\"():]+)?/(site-packages|dist-packages|lib/python3\.\d+)/|{_ROOT}/")
 
 
 def write_record(record: dict[str, Any], target: str) -> None:

@@ -1,17 +1,21 @@
-"""One benchmark job in a process of its own: started, watched for time and memory, and its record read back."""
+"""One benchmark job in a process of its own: started, watched for time and memory, and its record read back.
+
+The process is a new interpreter, or, where many small jobs import the same large packages, a fork of this one.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import psutil
 
@@ -26,14 +30,68 @@ def run_apart(
     Returns:
         The record, or ``{"ran": False, "problem": why}``; with ``process_seconds`` and ``process_bytes``.
     """
+
+    def start(target: Path, log: IO[str]) -> Process:
+        return subprocess.Popen(
+            [sys.executable, str(script), *arguments, str(target)],
+            stdout=log, stderr=log, env={**os.environ, **environment},
+        )  # fmt: skip
+
+    return _run(start, limit, memory)
+
+
+def run_forked(work: Callable[[str], None], limit: float, memory: float) -> Record:
+    """``work(TARGET)`` in a fork of this process, which has imported what it needs; otherwise as ``run_apart``."""
+
+    def start(target: Path, log: IO[str]) -> Process:
+        return _Fork(work, str(target), log.fileno())
+
+    return _run(start, limit, memory)
+
+
+class Process(Protocol):
+    """What is asked of a process; ``subprocess.Popen`` is one."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """How it ended, or None while it runs."""
+
+    def kill(self) -> None:
+        """Ends it."""
+
+    def wait(self) -> int:
+        """Until it has ended."""
+
+
+class _Fork:
+    def __init__(self, work: Callable[[str], None], target: str, log: int) -> None:
+        def run() -> None:
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            work(target)
+
+        self.process = multiprocessing.get_context("fork").Process(target=run)
+        self.process.start()
+        self.pid = self.process.pid or 0
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def wait(self) -> int:
+        self.process.join()
+        return self.process.exitcode or 0
+
+
+def _run(start: Callable[[Path, IO[str]], Process], limit: float, memory: float) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "record.json"
         started = time.perf_counter()
         with open(Path(folder) / "log", "w+", errors="replace") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(script), *arguments, str(target)],
-                stdout=log, stderr=log, env={**os.environ, **environment},
-            )  # fmt: skip
+            process = start(target, log)
             most, problem = watch(process, started + limit, memory)
             log.seek(0)
             words = [w for w in log.read().splitlines() if w.strip()]
@@ -42,14 +100,11 @@ def run_apart(
             record: Record = json.loads(target.read_text())
         else:
             last = (words or ["no message"])[-1][:200]
-            record = {
-                "ran": False,
-                "problem": problem or f"the process ended with {process.returncode}: {last}",
-            }
+            record = {"ran": False, "problem": problem or f"the process ended with {process.poll()}: {last}"}
         return {**record, "process_seconds": took, "process_bytes": most}
 
 
-def watch(process: subprocess.Popen[Any], deadline: float, memory: float) -> tuple[int, str | None]:
+def watch(process: Process, deadline: float, memory: float) -> tuple[int, str | None]:
     """Waits for a process; kills it when it takes too long or holds too much resident memory.
 
     An address-space limit would not do: torch reserves far more than it uses.

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 TORCHVISION = """
 resnet18 resnext50_32x4d mobilenet_v2 mobilenet_v3_small efficientnet_b0 convnext_tiny densenet121 shufflenet_v2_x1_0
@@ -103,5 +104,40 @@ def settle_statistics(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[s
     with torch.no_grad():
         if norms:
             model(*args, **kwargs)
+    for hook in hooks:
+        hook.remove()
+
+
+_NORMS = re.compile(r"(^|[._])(q|k|query|key)_?(norm|layernorm|ln)$")
+MOST_SPREAD = 3.0
+
+
+def settle_attention(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Weakens norms of queries and keys where the logits spread over more than a softmax tells apart.
+
+    Where no scale follows such norms, weights around one make logits as wide as the root of the head size: each
+    query looks at one key outright, which hides a wrong cut and amplifies rounding from layer to layer.
+    """
+    seen: list[nn.Module] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is nn.functional.scaled_dot_product_attention and len(args) > 1:
+                query, key = args[0].float(), args[1].float()
+                scale = (kwargs or {}).get("scale") or query.shape[-1] ** -0.5
+                spread = query.std() * key.std() * query.shape[-1] ** 0.5 * scale
+                for norm in seen:
+                    norm.weight.mul_(torch.sqrt(MOST_SPREAD / spread.clamp_min(MOST_SPREAD)))
+                seen.clear()
+            return func(*args, **(kwargs or {}))
+
+    norms = [
+        m for n, m in model.named_modules() if _NORMS.search(n) and getattr(m, "weight", None) is not None
+    ]
+    hooks = [m.register_forward_pre_hook(lambda layer, given: seen.append(layer)) for m in norms]
+    with torch.no_grad():
+        if norms:
+            with Watch():
+                model(*args, **kwargs)
     for hook in hooks:
         hook.remove()

@@ -53,7 +53,8 @@ class Cost(ABC):
         """The cost of cuts of these groups, without the blocks that are removed from them."""
         terms, removal = self.terms(groups), groups.removal
         left = [t for t in terms if t.source not in removal.gone and t.source not in removal.state]
-        return BoundCost(self.kind, groups.coupling, left, sum(t.dense for t in terms))
+        dense = sum(t.dense for t in terms if t.source not in removal.unread)
+        return BoundCost(self.kind, groups.coupling, left, dense)
 
     def of_blocks(self, groups: Groups) -> dict[str, float]:
         """What each removable block costs before any cut, by name; it is saved when the block alone goes."""

@@ -35,7 +35,9 @@ from secateur.task import Inputs
 Dynamic = Mapping[str | int, Sequence[int]]
 
 
-def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None = None) -> Graph:
+def trace(
+    model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None = None, fold: bool = True
+) -> Graph:
     """Traces a model in evaluation mode.
 
     A model on the meta device is traced from its shapes: the record is ``shapes_alone``, nothing is run, and that the
@@ -46,6 +48,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs; axis 0 of every
             tensor is the batch.
         dynamic: further axes to keep symbolic, ``{input name or position: axes}``.
+        fold: whether weights that the model's code computes from weights, by standardising them, say, are computed
+            once, so that a cut of them is exact. Otherwise that is a norm like any other, taken over what is kept; only
+            torch's own parametrisations are computed once then.
 
     Raises:
         InputError: the model does not run on these inputs.
@@ -76,7 +81,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
     module = _module(program)
     inline_wrappers(module)
     drop_assertions(module)
-    folded = fold_parameters(module)
+    folded = fold_parameters(module, named_only=not fold)
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
     module = fx.GraphModule(module, module.graph)

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import lcm
 
 import numpy as np
 
@@ -95,6 +96,8 @@ class Problem:
         self.rounding = rounding
         self.ranked_apart = not scores.comparable
         self.units = np.array([b.levels for b in self.bundles], dtype=np.int64)
+        fixed = Rounding(ties.multiple if ties else 1)
+        self.finest = np.array([b.step(fixed) for b in self.bundles], dtype=np.int64)
         raw = {g.name: scores.aligned(g.name) for g in scores.groups}
         relative = {n: s if scores.comparable else s / max(float(s.mean()), 1e-30) for n, s in raw.items()}
         found = [b.sorted_units(relative) for b in self.bundles]
@@ -183,6 +186,8 @@ def allocate(
         RecipeError: neither or both of ``keep`` and ``budget`` were given, or a kind has no cost model.
     """
     rounding = rounding or Rounding()
+    if ties is not None and rounding.multiple % ties.multiple:
+        rounding = Rounding(lcm(rounding.multiple, ties.multiple))
     if (keep is None) == (budget is None):
         raise RecipeError("give either keep= or a budget (params=, macs=), not both and not neither")
     if keep is not None:
@@ -256,8 +261,8 @@ def _search(problem: Problem, limits: Sequence[Limit], allocator: Allocator) -> 
     steps = np.array([b.step(problem.rounding) for b in problem.bundles], dtype=np.int64)
     widths = _fill(problem, limits, widths, steps)
     # Widths may leave the friendly multiple only where the budget would otherwise not be attained.
-    while _attained(problem, limits, widths) < ATTAINED and steps.max(initial=1) > 1:
-        steps = np.maximum(steps // 2, 1)
+    while _attained(problem, limits, widths) < ATTAINED and (steps > problem.finest).any():
+        steps = np.maximum(steps // 2, problem.finest)
         widths = _fill(problem, limits, widths, steps)
     return _exchange(problem, limits, widths)
 
@@ -271,10 +276,11 @@ def _exchange(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> 
     while used < ATTAINED:
         candidates = []
         for i in range(len(widths)):
-            for units in range(1, min(4, int(widths[i] - problem.floors[i])) + 1):
+            step = problem.finest[i]
+            for steps in range(1, min(4, int(widths[i] - problem.floors[i]) // step) + 1):
                 fewer = widths.copy()
-                fewer[i] -= units
-                candidates.append(_fill(problem, limits, fewer, np.ones_like(widths), frozenset((i,))))
+                fewer[i] -= steps * step
+                candidates.append(_fill(problem, limits, fewer, problem.finest, frozenset((i,))))
         attained = [_attained(problem, limits, c) for c in candidates]
         if max(attained, default=0.0) <= used:
             break

@@ -68,8 +68,13 @@ def cut(
         NotVerified: the result differs from the masked original; nothing is returned.
     """
     free = {index: list(axes) for index, axes in plan.outputs.items()}
-    groups = find_groups(trace(model, example_inputs, dynamic=dynamic), rules, free)
-    return cut_groups(groups, plan).module
+    graph = trace(model, example_inputs, dynamic=dynamic)
+    if (
+        graph.folded and plan.fingerprint != graph.fingerprint
+    ):  # made for a class that computes weights itself
+        plain = trace(model, example_inputs, dynamic=dynamic, fold=False)
+        graph = plain if plan.fingerprint == plain.fingerprint else graph
+    return cut_groups(find_groups(graph, rules, free), plan).module
 
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:
@@ -80,6 +85,7 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     _no_axis_empty(groups, sizes)
     prepared = prepare(groups, sizes, choice.orders, rescales=_folds(groups, plan), dtype=dtype)
     emitted = emit(prepared.groups, sizes)
+    emitted.module.meta["secateur"]["plan"] = plan
     alone = groups.graph.shapes_alone
     verification = (
         check_shapes(prepared.groups, emitted) if alone else verify(prepared.groups, emitted, dtype)

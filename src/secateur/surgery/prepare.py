@@ -25,6 +25,7 @@ from secateur.errors import NotVerified
 from secateur.graph import fetch, op_name
 from secateur.planning import Orders
 from secateur.surgery.arrange import arrange
+from secateur.surgery.compare import decides
 from secateur.surgery.emit import Emitted
 from secateur.surgery.rescale import Folds, Rescale, Scaled, fold
 from secateur.surgery.rewrites import DEFAULT_SCALE
@@ -152,7 +153,8 @@ def _check(rewriting: _Rewriting, dtype: torch.dtype) -> float:
     emitted = Emitted(*rewriting.program(dtype), whole)
     promoted = None if _floats(groups) == {dtype} else dtype
     try:
-        return verify(groups, emitted, promoted, TOLERANCES[dtype], rewriting.expected).max_relative_error
+        seen = verify(groups, emitted, promoted, TOLERANCES[dtype], rewriting.expected, rewriting.points)
+        return seen.max_relative_error
     except NotVerified as error:
         raise NotVerified(
             f"units cannot be chosen anew in each head or group: {error}; score(..., cells=False) chooses the same "
@@ -232,20 +234,19 @@ class _Rewriting:
         return node in self.folds.fields or any(self._placed(v.axes) for v in items if isinstance(v, Value))
 
     @cached_property
-    def _points(self) -> set[fx.Node]:
-        """Where to compare: all that is as it was again, and what the calls read whose arguments change.
+    def points(self) -> set[fx.Node]:
+        """Where to compare: all that is as it was again, and what the calls read whose arguments change or that decide.
 
-        Between these, the same operators work on the same values.
+        Between these, the same operators work on the same values; what decides is given the original's.
         """
         nodes = list(self.groups.graph.module.graph.nodes)
         touched = {n for n in nodes if self._touches(n)}
         back = {n for n in nodes if n not in touched and not touched.isdisjoint(n.all_input_nodes)}
-        return back.union(*(r.node.all_input_nodes for r in self.folds.done))
+        steps = [n for n in nodes if n.op == "call_function" and decides(n, n.meta.get("val"))]
+        return back.union(*(n.all_input_nodes for n in (*steps, *(r.node for r in self.folds.done))))
 
     def expected(self, node: fx.Node, value: Any) -> Any:
-        """A value of the original program as the prepared one must have it; None where that needs no look."""
-        if node not in self._points:
-            return None
+        """A value of the original program as the prepared one must have it."""
         return self._expected(value, self.groups.coupling.values.get(node), self.folds.fields.get(node))
 
     def _expected(self, value: Any, axes: Any, fields: Any) -> Any:
