@@ -1,12 +1,12 @@
 """Safetensors checkpoints, one tensor at a time: one file, or shards with an index as Hugging Face writes them.
 
-The format is a length, a header in JSON and the tensors' bytes. Reading goes through the safetensors library, which
-checks the header; every read opens the file anew, so that no page of another tensor stays mapped. Writing is done here,
-since the library wants all tensors of a file at once.
+The format is a length, a header in JSON and the tensors' bytes. The safetensors library checks the header; the bytes
+are read and written here, since the library maps whole files, and wants all tensors of a file at once to write it.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -31,12 +31,13 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor of a file as the header tells it: ``dtype`` in the format's words, ``itemsize`` in bytes."""
+    """A tensor as the header tells it: ``dtype`` in the format's words, ``itemsize`` and ``start`` in bytes."""
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
     itemsize: int
+    start: int = 0
 
     @property
     def torch_dtype(self) -> torch.dtype | None:
@@ -88,22 +89,36 @@ class Checkpoint(Mapping[str, Tensor]):
         return sum(stored.bytes for stored in self.tensors.values())
 
     def read(self, name: str, lengths: Sequence[int] | None = None) -> Tensor:
-        """A tensor, or its leading part of these lengths, in memory of its own.
+        """A tensor, or its leading part of these lengths.
 
         Raises:
-            CorruptFile: the file changed since it was opened.
+            CorruptFile: the file is not what it was when it was opened, or holds a type that torch has not.
         """
-        from safetensors import SafetensorError, safe_open
-
         stored = self.tensors[name]
+        shape = stored.shape if lengths is None else tuple(lengths)
+        dtype = stored.torch_dtype
+        if dtype is None:
+            raise CorruptFile(f"'{name}' in {stored.file} is of type {stored.dtype}, which is not known here")
+        rows = (*shape[:1], *stored.shape[1:])  # the leading rows stand first
+        data = torch.empty(prod(rows) * stored.itemsize, dtype=torch.uint8)
         try:
-            with safe_open(str(stored.file), framework="pt") as file:
-                if lengths is None or tuple(lengths) == stored.shape or not stored.shape:
-                    return file.get_tensor(name).clone()
-                part = file.get_slice(name)[tuple(slice(n) for n in lengths)]
-                return part.clone()
-        except (SafetensorError, OSError) as error:
+            with open(stored.file, "rb", buffering=0) as file:
+                file.seek(stored.start)
+                _fill(file, data)
+        except OSError as error:
             raise CorruptFile(f"cannot read '{name}' from {stored.file}: {error}") from error
+        tensor = data.view(dtype).reshape(rows)
+        return tensor if rows == shape else tensor[tuple(slice(n) for n in shape)].contiguous()
+
+
+def _fill(file: io.RawIOBase, data: Tensor) -> None:
+    """Reads as many bytes as there is room for."""
+    room, done = data.numpy().data, 0
+    while done < len(room):
+        count = file.readinto(room[done:])
+        if not count:
+            raise OSError("it ends before the tensor does")
+        done += count
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -117,13 +132,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     tensors: dict[str, Stored] = {}
     metadata: dict[Path, Mapping[str, str]] = {}
     for file in files:
-        header = _header(file)
+        begin, header = _header(file)
         metadata[file] = header.pop("__metadata__", {})
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             if name in tensors:
                 raise CorruptFile(f"'{name}' stands in {tensors[name].file.name} and in {file.name}")
             shape, (start, end) = tuple(entry["shape"]), entry["data_offsets"]
-            tensors[name] = Stored(file, entry["dtype"], shape, (end - start) // max(1, prod(shape)))
+            size = (end - start) // max(1, prod(shape))
+            tensors[name] = Stored(file, entry["dtype"], shape, size, begin + start)
     extra: dict[str, Any] = {}
     if index is not None:
         extra = _index(index)
@@ -213,8 +229,8 @@ def _index(path: Path) -> dict[str, Any]:
     return data
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """A file's header, after the library has found nothing wrong with it."""
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where a file's tensors begin, and its header, after the library has found nothing wrong with it."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -222,7 +238,7 @@ def _header(path: Path) -> dict[str, Any]:
             pass
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            return dict(json.loads(file.read(length)))
+            return 8 + length, dict(json.loads(file.read(length)))
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise CorruptFile(f"{path} is truncated or was altered: {error}") from error
 
