@@ -31,6 +31,19 @@ class Pooled(nn.Module):
         return self.head(x.mean(1))
 
 
+class Selected(nn.Module):
+    """What nobody reads has a size that follows from values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.side, self.head = nn.Linear(6, 24), nn.Linear(24, 8), nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).relu()
+        self.side(x[x.sum(-1) > 0.1]).tanh()
+        return self.head(x.mean(1))
+
+
 class SharedScores(nn.Module):
     """Scores of two kinds, divided by one root: the queries cannot take its factor, so that the head size stays."""
 
@@ -127,6 +140,7 @@ class Aligned(nn.Module):
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a pooler that nobody reads": (Pooled, (2, 5, 6), set()),
+    "a selection that nobody reads": (Selected, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
     "a kernel that wants multiples of eight": (Aligned, (2, 6), set()),
