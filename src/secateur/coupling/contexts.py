@@ -4,8 +4,9 @@ The dimensions of a head stand in the parameters only together with the heads. P
 in everything that carries them, leaves the function as it is; so each head may lose dimensions of its own, and a
 rectangle is cut all the same. A group is free *within* another one, its context, if every value that carries it
 carries the context too, on the same axis or on one other, and no operator sums over the context while the group
-lives on. A table that all heads share, such as a norm's weight or a rotary embedding, carries no heads, so that it
-disqualifies the group by itself. What is found here is checked by running, where it is used.
+lives on, or reads its units beside their neighbours. A table that all heads share, such as a norm's weight or a
+rotary embedding, carries no heads, so that it disqualifies the group by itself. What is found here is checked by
+running, where it is used.
 """
 
 from __future__ import annotations
@@ -273,6 +274,8 @@ def _allowed(groups: Groups, index: _Index, values: Mapping[int, list[Axes]]) ->
         possible = [p for axes in carrying for _, p in index.carriers(g, [index.summary(a) for a in axes])]
         if possible and (left := frozenset.intersection(*possible)):
             allowed[g] = left
+    for name in groups.ordered:
+        allowed.pop(index.number[name], None)
     for output in outputs(groups.graph):  # whoever reads it knows of no permutation
         for axis in coupling.values[output.node].axes:
             for g in index.summary(axis).present:

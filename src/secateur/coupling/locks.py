@@ -211,14 +211,17 @@ def layer_path(node: fx.Node | None) -> str:
 
 def source_of(node: fx.Node | None) -> str:
     """The innermost line of the user's code that made a node, ``file:line 'code'``, or ``-``."""
-    if node is None:
-        return "-"
+    file, line, code = place_of(node)
+    return f"{file}:{line} '{code}'" if file else "-"
+
+
+def place_of(node: fx.Node | None) -> tuple[str, int, str]:
+    """The innermost line of the user's code that made a node: file, number, text; an empty file if not known."""
+    trace = "" if node is None else str(node.meta.get("stack_trace") or "")
+    found = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', trace)
     home = str(Path(torch.__file__).parent)
-    found = re.findall(
-        r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', str(node.meta.get("stack_trace") or "")
-    )
     found = [frame for frame in found if not frame[0].startswith(home)] or found
     if not found:
-        return "-"
+        return "", 0, ""
     file, line, code = found[-1]
-    return f"{file}:{line} '{code.strip()}'"
+    return file, int(line), code.strip()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -83,6 +83,13 @@ class Probe:
     graph: Graph
     unread: frozenset[fx.Node]
     model: nn.Module
+
+    def without(self, nodes: Collection[fx.Node]) -> Probe:
+        """The same without the calls that made some nodes: code that is not run any more."""
+        if not nodes:
+            return self
+        uses = tuple(use for use in self.uses if use.node not in nodes)
+        return replace(self, uses=uses, calls={n: name for n, name in self.calls.items() if n not in nodes})
 
 
 def probe(model: nn.Module, graph: Graph) -> Probe:

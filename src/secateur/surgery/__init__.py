@@ -3,6 +3,7 @@
 from secateur.surgery.compare import relative_error
 from secateur.surgery.cut import Cut, cut, cut_groups
 from secateur.surgery.emit import Emitted, emit
+from secateur.surgery.owner import lasting_ties
 from secateur.surgery.prepare import Prepared, prepare
 from secateur.surgery.prune import Pruned, prune
 from secateur.surgery.rescale import Folds, Rescale, Scaled, fold, scale_writers
@@ -13,6 +14,6 @@ from secateur.surgery.verify import Verification, verify
 
 __all__ = [
     "REWRITES", "Call", "Cut", "Emitted", "Folds", "Prepared", "Pruned", "Rescale", "Rewrite", "Scaled", "Sizes",
-    "Verification", "cut", "cut_groups", "emit", "fold", "load", "prepare", "prune", "relative_error", "save",
-    "scale_writers", "verify",
+    "Verification", "cut", "cut_groups", "emit", "fold", "lasting_ties", "load", "prepare", "prune", "relative_error",
+    "save", "scale_writers", "verify",
 ]  # fmt: skip

@@ -81,6 +81,7 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     _no_axis_empty(groups, sizes)
     prepared = prepare(groups, sizes, choice.orders, rescales=_folds(groups, plan), dtype=dtype)
     emitted = emit(prepared.groups, sizes)
+    emitted.module.meta["secateur"]["plan"] = plan
     verification = verify(prepared.groups, emitted, dtype)
     return Cut(emitted.module, verification, prepared, sizes)
 

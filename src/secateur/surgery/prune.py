@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -15,7 +16,7 @@ from secateur.graph import Dynamic, computes_weights, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
 from secateur.scoring import Criterion, Magnitude, Random, Scores, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import Attempt, attempts, construction, whole_groups
+from secateur.surgery.owner import Attempt, attempts, construction, find_standins, whole_groups
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -129,21 +130,20 @@ def prune(
     scores = None if whole else score(model, groups, criterion, batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
 
-    def planned(scores: Scores | None, ties: Ties | None) -> Plan:
+    def planned(groups: Groups, scores: Scores | None, ties: Ties | None) -> Plan:
         if scores is None:
-            return Plan(graph.fingerprint, {}, groups.removal.names)
+            return Plan(groups.graph.fingerprint, {}, groups.removal.names)
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
 
     def in_own_class(groups: Groups, scores: Scores | None) -> Attempt:
         seen = probe(model, groups.graph)
         more = construction(model, seen) if config else None
         every = whole_groups(groups, seen, rules, free_outputs)
-        return attempts(model, every, seen, scores, planned, more)
+        standins = find_standins(model, every, seen.unread)
+        return attempts(model, every, seen, scores, partial(planned, every), more, standins)
 
     obstacle = ""
-    if form != "graph" and groups.removal.blocks:
-        obstacle = "blocks are removed whole in graph form only"
-    elif form != "graph":
+    if form != "graph":
         tried, of = in_own_class(groups, scores), groups
         if tried.owner.module is None and computes_weights(graph.folded):
             of = remove_blocks(
@@ -155,7 +155,7 @@ def prune(
             check = tried.cut.verification
             return Pruned(tried.owner.module, tried.plan, of.locked, check, of, "module")
         obstacle = tried.owner.reason
-    plan = planned(scores, None)
+    plan = planned(groups, scores, None)
     small = cut_groups(groups, plan)
     pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
     if form == "module":

@@ -3,12 +3,14 @@
 from secateur.surgery.owner.attempt import Attempt, attempts, written_back
 from secateur.surgery.owner.config import construction
 from secateur.surgery.owner.form import Owner
+from secateur.surgery.owner.lasting import lasting_ties
 from secateur.surgery.owner.rebuild import Obstacle
+from secateur.surgery.owner.standins import StandIns, find_standins
 from secateur.surgery.owner.ties import find_ties
 from secateur.surgery.owner.whole import whole_groups
 from secateur.surgery.owner.widths import plan_for_shapes
 
 __all__ = [
-    "Attempt", "Obstacle", "Owner", "attempts", "construction", "find_ties", "plan_for_shapes",
-    "whole_groups", "written_back",
+    "Attempt", "Obstacle", "Owner", "StandIns", "attempts", "construction", "find_standins", "find_ties",
+    "lasting_ties", "plan_for_shapes", "whole_groups", "written_back",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 import numpy as np
@@ -17,6 +17,7 @@ from secateur.surgery.cut import Cut, cut_groups
 from secateur.surgery.owner.equations import TRUSTING, More, Strict
 from secateur.surgery.owner.form import Owner, own_class, values_for
 from secateur.surgery.owner.scales import fold_for
+from secateur.surgery.owner.standins import StandIns, find_standins
 from secateur.surgery.owner.ties import find_ties
 from secateur.surgery.sizes import Sizes
 
@@ -33,11 +34,13 @@ class Attempt:
         plan: what is kept, with the factors that weights take where the class computes a constant from widths.
         cut: the graph form of the same plan.
         owner: the class, or what stands in the way.
+        ties: that the plan was made under.
     """
 
     plan: Plan
     cut: Cut
     owner: Owner
+    ties: Ties = field(default_factory=Ties)
 
 
 def tied(
@@ -71,6 +74,8 @@ def attempts(
     scores: Scores | None,
     planned: Callable[[Scores | None, Ties], Plan],
     more: More | None = None,
+    standins: StandIns | None = None,
+    strict: Strict = TRUSTING,
 ) -> Attempt:
     """The first attempt that gives the class, or the last.
 
@@ -84,8 +89,12 @@ def attempts(
         scores: of the plain program.
         planned: makes a plan under ties.
         more: how a configuration decides sizes.
+        standins: for the modules of blocks that are removed whole.
+        strict: what is not trusted from the first.
     """
-    strict, before = TRUSTING, None
+    standins = standins or StandIns()
+    seen = seen.without(standins.nodes)
+    before: Ties | None = None
     tried: Attempt | None = None
     for _ in range(TRIES):
         known, ties = tied(groups, seen, scores, more, strict=strict)
@@ -93,16 +102,17 @@ def attempts(
             ties = replace(ties, multiple=ALIGNED)
         if tried is None or ties != before:
             before, plan = ties, planned(known, ties)
-            tried = attempt(model, groups, seen, plan, more)
+            tried = attempt(model, groups, seen, plan, more, standins)
             if factors := _factors(tried, groups):
-                tried = attempt(model, groups, seen, replace(plan, folded=factors), more)
-            if tried.owner.module is not None:
-                return tried
+                tried = attempt(model, groups, seen, replace(plan, folded=factors), more, standins)
+            if tried.owner.module is not None or standins.reason:
+                return replace(tried, ties=ties)
         deviating = frozenset(d.node for d in tried.owner.deviations)
         # First what was seen to differ; where nothing was, all that left no trace.
-        strict = Strict(strict.nodes | deviating, strict.untraced or deviating <= strict.nodes)
-    assert tried is not None
-    return tried
+        untraced = strict.untraced or deviating <= strict.nodes
+        strict = replace(strict, nodes=strict.nodes | deviating, untraced=untraced)
+    assert tried is not None and before is not None
+    return replace(tried, ties=before)
 
 
 def _factors(tried: Attempt, groups: Groups) -> tuple[Fold, ...]:
@@ -115,7 +125,14 @@ def _factors(tried: Attempt, groups: Groups) -> tuple[Fold, ...]:
     return tuple(f for f in found if f is not None)
 
 
-def attempt(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, more: More | None = None) -> Attempt:
+def attempt(
+    model: nn.Module,
+    groups: Groups,
+    seen: Probe,
+    plan: Plan,
+    more: More | None = None,
+    standins: StandIns | None = None,
+) -> Attempt:
     """Cuts by a plan and writes the result into a copy of the user's class.
 
     Args:
@@ -124,14 +141,17 @@ def attempt(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, more: Mor
         seen: from :func:`secateur.graph.probe`.
         plan: made under the ties of :func:`tied`; it may hold factors besides those that are found here.
         more: how a configuration decides sizes; the class must then come out the same when it is built from it.
+        standins: for the modules of blocks that are removed whole.
 
     Raises:
         NotVerified: the graph form differs from the masked original.
     """
-    values = values_for(groups, plan, seen, more)
+    values = values_for(groups, plan, seen, more, standins)
     here = {f.node for f in values.folds}
     plan = replace(plan, folded=(*values.folds, *(f for f in plan.folded if f.node not in here)))
     small = cut_groups(groups, plan)
+    if standins is not None and standins.reason:
+        return Attempt(plan, small, Owner(None, 0.0, standins.reason))
     config = more is not None
     unread = _unread(small.prepared.groups, small.sizes, seen)
     owner = own_class(model, groups, small.module, values, config=config, unread=unread)
@@ -148,9 +168,12 @@ def written_back(model: nn.Module, groups: Groups, seen: Probe, plan: Plan, smal
         plan: gives tensors the shapes that ``small`` has.
         small: the stored program.
     """
+    standins = find_standins(model, groups, seen.unread)
+    if standins.reason:
+        return Owner(None, 0.0, standins.reason)
     sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    unread = _unread(groups, sizes, seen)
-    return own_class(model, groups, small, values_for(groups, plan, seen), unread=unread)
+    values = values_for(groups, plan, seen.without(standins.nodes), standins=standins)
+    return own_class(model, groups, small, values, unread=_unread(groups, sizes, seen))
 
 
 def _unread(groups: Groups, sizes: Sizes, seen: Probe) -> dict[str, Tensor]:

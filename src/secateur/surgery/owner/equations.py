@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from torch import fx
 
-from secateur.coupling import Groups, Value, literal_indices, source_of
+from secateur.coupling import Groups, Value, literal_indices, place_of
 from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, leaves, op_name
 from secateur.surgery.emit import rewrite
 from secateur.surgery.owner.standard import expressions
+from secateur.surgery.owner.statements import statement_at
 from secateur.surgery.owner.whole import seen_again
 from secateur.surgery.sizes import Sizes
 
@@ -36,10 +37,13 @@ class Strict:
         nodes: calls whose numbers stay as they are.
         untraced: whether all numbers do of which it is not known where they come from; otherwise those that do not
             stand in the code are trusted to follow the cut.
+        constants: whether constants that the class computes from widths stay too, although weights could make up for
+            another one: for cuts that follow each other, where each would have to know of the others.
     """
 
     nodes: frozenset[fx.Node] = frozenset()
     untraced: bool = False
+    constants: bool = False
 
 
 TRUSTING = Strict()
@@ -198,8 +202,9 @@ def _traced(use: Use, probe: Probe) -> bool:
 
 
 def _written(node: fx.Node, value: int | float) -> bool:
-    """Whether a number stands in the line of code: one that does not was computed, and may well follow the cut."""
-    return re.search(rf"(?<![\w.]){value}(?![\w.])", source_of(node)) is not None
+    """Whether a number stands in the statement: one that does not was computed, and may well follow the cut."""
+    file, line, code = place_of(node)
+    return re.search(rf"(?<![\w.]){value}(?![\w.])", statement_at(file, line) if file else code) is not None
 
 
 def _same(was: Any, becomes: Any) -> bool:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from secateur.coupling import Groups, source_of
 from secateur.graph import Graph, Probe
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.compare import relative_error
+from secateur.surgery.owner.calling import Samples, outputs_of, samples
 from secateur.surgery.owner.config import from_config
 from secateur.surgery.owner.diagnose import Deviation, deviations
 from secateur.surgery.owner.equations import More
-from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
+from secateur.surgery.owner.rebuild import Values, rebuild, solve_attributes
+from secateur.surgery.owner.standins import StandIns
 from secateur.surgery.sizes import Sizes
 from secateur.task import to_device
 
@@ -42,7 +42,9 @@ class Owner:
     deviations: tuple[Deviation, ...] = ()
 
 
-def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = None) -> Values:
+def values_for(
+    groups: Groups, plan: Plan, probe: Probe, more: More | None = None, standins: StandIns | None = None
+) -> Values:
     """What a plan asks of the user's class: new attributes, and factors that its weights must take.
 
     Args:
@@ -50,9 +52,11 @@ def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = Non
         plan: what is kept.
         probe: from :func:`secateur.graph.probe`.
         more: how a configuration decides sizes, where the result must fit one.
+        standins: for the modules of blocks that are removed whole.
     """
     sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    return solve_attributes(groups, probe, sizes, more)
+    values = solve_attributes(groups, probe, sizes, more)
+    return replace(values, removed=standins.at(sizes)) if standins else values
 
 
 def own_class(
@@ -75,12 +79,12 @@ def own_class(
         unread: cut tensors that ``small`` does not hold, since only calls that nothing reads need them.
     """
     result = rebuild(model, groups.graph, small, values, unread or {})
-    samples = _samples(model, groups.graph)
-    error, problem = _difference(result, small, groups.graph, samples)
+    inputs = samples(model, groups.graph)
+    error, problem = _difference(result, small, groups.graph, inputs)
     if not problem and config:
         again = from_config(result)
         _, problem = (
-            _difference(again, small, groups.graph, samples)
+            _difference(again, small, groups.graph, inputs)
             if again is not None
             else (0.0, "it does not build")
         )
@@ -88,19 +92,14 @@ def own_class(
     if not problem:
         return Owner(result, error, "")
     differing = () if values.obstacles else tuple(deviations(result, small, groups.graph))
-    return Owner(None, error, _reason(values.obstacles, differing, problem), differing)
+    return Owner(None, error, _reason(values, differing, problem), differing)
 
 
-_Samples = list[tuple[Any, dict[str, Any]]]
-
-
-def _difference(
-    module: nn.Module, small: fx.GraphModule, graph: Graph, samples: _Samples
-) -> tuple[float, str]:
+def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph, inputs: Samples) -> tuple[float, str]:
     """Runs a class beside the graph form: largest relative difference of an output, and what is wrong if anything."""
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
-    for noisy, (args, kwargs) in itertools.product((False, True), samples):
+    for noisy, (args, kwargs) in itertools.product((False, True), inputs):
         args, kwargs = to_device(args, device), to_device(kwargs, device)
         state, named = _shared(_noise(small) if noisy else {}, module, graph)
         expected = outputs_of(small, args, kwargs, state)
@@ -152,33 +151,9 @@ def _bits(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 
 
-def _reason(obstacles: tuple[Obstacle, ...], differing: tuple[Deviation, ...], words: str) -> str:
-    if not obstacles:
-        return f"{differing[0]} ({words})" if differing else words
-    first = obstacles[0]
+def _reason(values: Values, differing: tuple[Deviation, ...], words: str) -> str:
+    if not values.obstacles:
+        return values.removed.doubt or (f"{differing[0]} ({words})" if differing else words)
+    first = values.obstacles[0]
     name = "a number in the code" if first.attribute == "-" else f"the attribute '{first.attribute}'"
     return f"{name} stands in the way at {source_of(first.node)}: {first.words}"
-
-
-def _samples(model: nn.Module, graph: Graph) -> _Samples:
-    """The example inputs and, where the batch is free, a batch of three.
-
-    Code that takes a batch apart may leave its size in the program although an axis is symbolic: what the program does
-    with another size is then not what the model does.
-    """
-    given = (graph.args, dict(graph.kwargs))
-
-    def three(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.dim():
-            return value
-        return torch.cat([value, value[:1]]) if value.shape[0] == 2 else value
-
-    if not graph.dynamic:
-        return [given]
-    args, kwargs = pytree.tree_map(three, given)
-    try:
-        ours, theirs = (outputs_of(m, args, kwargs, {}) for m in (graph.module, model))
-    except Exception:  # one of the two takes no other size
-        return [given]
-    alike = [a.shape for a in ours] == [b.shape for b in theirs]
-    return [given, (args, kwargs)] if alike else [given]

@@ -44,17 +44,22 @@ def folds(probe: Probe, values: Any, value_of: Callable[[Any], Any]) -> Iterator
                 yield found
 
 
+def constants(probe: Probe) -> list[Use]:
+    """Numbers that are not whole and that the class computes from others."""
+    floats = [u for u in probe.uses if isinstance(u.value, float) and any(True for _ in leaves(u.expression))]
+    return [use for use in floats if not _passes_on(use)]
+
+
 def fixed(probe: Probe, graph: Graph, values: Any) -> list[Use]:
-    """Numbers that the class must compute as before, since no weight makes up for another one."""
+    """Those that the class must compute as before, since no weight makes up for another one."""
     asked: dict[fx.Node, tuple[Use, Fold]] = {}
     found = []
-    for use in probe.uses:
-        if isinstance(use.value, float) and any(True for _ in leaves(use.expression)) and not _passes_on(use):
-            fold_of_use = fold_for(use.node, use.value, _ANY * use.value, values) if use.value else None
-            if fold_of_use is None:
-                found.append(use)
-            else:
-                asked[use.node] = use, fold_of_use
+    for use in constants(probe):
+        fold_of_use = fold_for(use.node, use.value, _ANY * use.value, values) if use.value else None
+        if fold_of_use is None:
+            found.append(use)
+        else:
+            asked[use.node] = use, fold_of_use
     wanted = [Rescale(n, f.operands, f.factor, f.arguments) for n, (_, f) in asked.items()]
     refused = fold(graph.module, wanted).refused if wanted else {}
     return found + [asked[node][0] for node in refused]

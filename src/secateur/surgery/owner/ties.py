@@ -19,7 +19,7 @@ from secateur.coupling import Groups
 from secateur.graph import Attribute, Compound, Length, Probe, evaluate, leaves
 from secateur.planning import Ties
 from secateur.surgery.owner.equations import TRUSTING, Equation, More, Strict, all_equations, lengths
-from secateur.surgery.owner.scales import fixed
+from secateur.surgery.owner.scales import constants, fixed
 from secateur.surgery.owner.symbolic import Poly, SymbolicSizes
 
 _TRIALS = 4
@@ -36,8 +36,8 @@ def find_ties(groups: Groups, probe: Probe, more: More | None = None, *, strict:
     """
     sizes = SymbolicSizes(groups)
     found = all_equations(groups, probe, sizes, more, strict)
-    values = groups.coupling.values
-    found += [Equation(u.expression, u.value, u.node) for u in fixed(probe, groups.graph, values)]
+    stay = constants(probe) if strict.constants else fixed(probe, groups.graph, groups.coupling.values)
+    found += [Equation(u.expression, u.value, u.node) for u in stay]
     return _Search(groups, probe, found, lengths(groups, probe, sizes)).run()
 
 
