@@ -124,6 +124,19 @@ class Standardised(nn.Module):
         return self.out(x.relu().mean((2, 3)))
 
 
+class Halved(nn.Module):
+    """An attribute that only ever stands halved in the code, for two halves that nothing else couples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = 32
+        self.first, self.left, self.out = nn.Linear(6, 32), nn.Linear(16, 16), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.first(x).relu().split(self.both // 2, dim=-1)
+        return self.out(torch.cat([self.left(a), b.tanh()], -1))
+
+
 class Aligned(nn.Module):
     """A kernel of the class takes multiples of eight only; the exporter does not see it."""
 
@@ -143,6 +156,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a selection that nobody reads": (Selected, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
+    "a halved attribute": (Halved, (2, 6), set()),
     "a kernel that wants multiples of eight": (Aligned, (2, 6), set()),
     "a root in a tensor": (RootInATensor, (2, 5, 6), set()),
     "a standardised weight": (Standardised, (2, 3, 8, 8), set()),
@@ -177,6 +191,13 @@ def test_keeps_whole_what_decides_the_number(name: str) -> None:
     result = sc.prune(model, torch.randn(*shape), keep=0.5, form="module", rounding=sc.Rounding(2))
     rows = {n: result.model.get_parameter(n).shape[0] == model.get_parameter(n).shape[0] for n in whole}
     assert any(rows.values())
+
+
+def test_an_attribute_in_arithmetic_ties_and_freezes_nothing() -> None:
+    torch.manual_seed(0)
+    result = sc.prune(Halved().eval(), torch.randn(2, 6), keep=0.5, form="module", rounding=sc.Rounding(2))
+    assert isinstance(result.model, Halved) and result.model.both == 16
+    assert result.model.first.weight.shape == (16, 6) and result.model.left.weight.shape[1] == 8
 
 
 def test_weights_without_a_reader_follow_the_stream() -> None:
