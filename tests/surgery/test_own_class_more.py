@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import secateur as sc
+from secateur.errors import FormError
 
 
 class Pooled(nn.Module):
@@ -223,3 +224,37 @@ def test_is_saved_and_loaded_into_the_class(name: str, tmp_path: Path) -> None:
     assert {n: p.shape for n, p in loaded.named_parameters()} == {
         n: p.shape for n, p in result.model.named_parameters()
     }
+
+
+class OneWidthOnly(nn.Module):
+    """Code that the exporter does not see takes the one width that it was written for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = nn.Linear(6, 64), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        if not torch.compiler.is_exporting() and x.shape[-1] != int("64"):
+            raise RuntimeError("written for 64")
+        return self.out(x)
+
+
+def test_auto_takes_the_class_where_it_can_be_had_and_else_the_graph() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6)
+    best = sc.prune(Halved().eval(), x, keep=0.5, form="auto")
+    assert best.form == "module" and isinstance(best.model, Halved) and not best.obstacle
+    model = OneWidthOnly().eval()
+    best = sc.prune(model, x, keep=0.5, form="auto")
+    plain = sc.prune(model, x, keep=0.5)
+    assert best.form == "graph" and best.plan == plain.plan
+    assert best.obstacle.startswith("it does not run at ") and best.obstacle.endswith(": written for 64")
+    assert "raise RuntimeError" in best.obstacle  # the line of code
+    with torch.no_grad():
+        torch.testing.assert_close(best.model(x), plain.model(x))
+    with pytest.raises(
+        FormError, match=r"OneWidthOnly cannot be cut in its own class: .*written for 64"
+    ) as error:
+        sc.prune(model, x, keep=0.5, form="module")
+    assert isinstance(error.value.pruned, sc.Pruned)

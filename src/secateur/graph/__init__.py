@@ -10,7 +10,7 @@ from secateur.graph.outputs import Output, outputs
 from secateur.graph.probe import Probe, Use, probe
 from secateur.graph.program import decode, encode
 from secateur.graph.record import Graph, bind, fetch, flat_arguments, hint, shape_of
-from secateur.graph.trace import Dynamic, split_inputs, trace
+from secateur.graph.trace import Dynamic, split_inputs, trace, user_line
 from secateur.graph.unread import only_unread_state
 
 __all__ = [
@@ -44,5 +44,5 @@ __all__ = [
     "rebuilt",
     "shape_of",
     "split_inputs",
-    "trace",
+    "trace", "user_line",
 ]  # fmt: skip
