@@ -119,3 +119,59 @@ def test_a_stored_model_is_loaded_into_the_class(keep: float | None, tmp_path) -
     loaded = sc.load(tmp_path, into=case.model())
     assert type(loaded) is type(model)
     assert torch.allclose(loaded(case.inputs(3)), own.model(case.inputs(3)), atol=1e-6)
+
+
+class Configuration:
+    """As many layers as heads, so that a number alone does not say which it is; a rate for each layer."""
+
+    def __init__(self) -> None:
+        self.width, self.layers, self.heads = 8, 4, 4
+        self.rates = [0.5, 1.0, 1.5, 2.0]
+
+
+class Configured(nn.Module):
+    """Built from a configuration; each layer knows its number, as those with a cache do."""
+
+    class Layer(nn.Module):
+        def __init__(self, config: Configuration, number: int) -> None:
+            super().__init__()
+            self.number, self.heads, self.rate = number, config.heads, config.rates[number]
+            self.inner, self.outer = (nn.Linear(config.width, config.width) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.inner(x).unflatten(-1, (self.heads, -1)).softmax(-1).flatten(-2)
+            return x + self.rate * self.outer(y)
+
+    def __init__(self, config: Configuration) -> None:
+        super().__init__()
+        self.config = config
+        self.stem, self.head = nn.Linear(6, config.width), nn.Linear(config.width, 3)
+        self.layers = nn.ModuleList(self.Layer(config, i) for i in range(config.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+def test_a_configuration_says_that_there_are_fewer_layers() -> None:
+    torch.manual_seed(0)
+    model, x = Configured(Configuration()).eval(), torch.randn(2, 5, 6)
+    own = sc.prune(model, x, remove=["layers.0", "layers.2"], form="module", config=True).model
+    assert isinstance(own, Configured) and own.config is not model.config
+    assert (own.config.layers, own.config.heads, own.config.rates) == (2, 4, [1.0, 2.0])
+    assert [(layer.number, layer.rate) for layer in own.layers] == [(0, 1.0), (1, 2.0)]
+    again = Configured(own.config).eval()
+    again.load_state_dict(own.state_dict())
+    y = model.head(model.layers[3](model.layers[1](model.stem(x))))
+    assert torch.allclose(again(x), y, atol=1e-6) and torch.allclose(own(x), y, atol=1e-6)
+    assert (model.config.layers, len(model.layers)) == (4, 4)
+
+
+def test_a_class_that_its_configuration_does_not_build_keeps_the_graph_form() -> None:
+    torch.manual_seed(0)
+    configured = Configured(Configuration()).eval()
+    configured.layers[1] = nn.Sequential(configured.layers[1])  # what the configuration does not build
+    with pytest.raises(FormError, match="configuration"):
+        sc.prune(configured, torch.randn(2, 5, 6), remove=["layers.0"], form="module", config=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import fx
 
+from secateur.coupling.classes import distinct
 from secateur.coupling.facts import Axes, Axis
 from secateur.coupling.values import Value
 from secateur.graph import outputs
@@ -131,23 +132,26 @@ class _Index:
         for i, group in enumerate(groups):
             self.owner[group.atoms] = i
             self.place[group.atoms] = np.arange(group.units)
-        self._known: dict[int, tuple[Axis, _Summary]] = {}
+        # By the identity of an axis's classes, which are kept, and by all that else matters.
+        self._known: dict[int, _Summary] = {}
+        self._placed: dict[tuple[int, ...], tuple[Placement, ...] | None] = {}
 
     def summary(self, axis: Axis) -> _Summary:
         """What an axis carries."""
-        if id(axis) not in self._known:
-            self._known[id(axis)] = (axis, self._summarise(axis))
-        return self._known[id(axis)][1]
+        key = id(self.coupling.classes(axis))
+        if key not in self._known:
+            self._known[key] = self._summarise(axis)
+        return self._known[key]
 
     def _summarise(self, axis: Axis) -> _Summary:
         if not axis.any():
             return _NOTHING
         where, atoms = self.coupling.pairs(axis)
         owner = self.owner[atoms]
-        present = np.unique(owner[owner >= 0]).tolist()
+        present = distinct(owner[owner >= 0]).tolist()
         if not present:
             return _NOTHING
-        if len(where) <= len(axis) and len(np.unique(where)) == len(where):  # no products
+        if len(where) <= len(axis) and (where[1:] > where[:-1]).all():  # no products
             full = frozenset(present if len(present) == 1 and len(where) == len(axis) else ())
             return _Summary(frozenset(present), frozenset(present), full, {})
         counts = {g: np.bincount(where[owner == g], minlength=len(axis)) for g in present}
@@ -177,6 +181,12 @@ class _Index:
     def placements(self, group: Group, within: Group, axes: Axes) -> tuple[Placement, ...] | None:
         """Where a group stands in a value, by contexts; None if it does not stand there evenly."""
         g, f = self.number[group.name], self.number[within.name]
+        key = (g, f, *(id(self.coupling.classes(a)) for a in axes))
+        if key not in self._placed:
+            self._placed[key] = self._place(g, f, group, within, axes)
+        return self._placed[key]
+
+    def _place(self, g: int, f: int, group: Group, within: Group, axes: Axes) -> tuple[Placement, ...] | None:
         summaries = [self.summary(a) for a in axes]
         found: list[Placement] = []
         for i, axis in enumerate(summaries):

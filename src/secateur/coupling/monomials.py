@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from secateur.coupling.classes import distinct
 from secateur.coupling.facts import Axis, Product, broadcast
 
 Monomial = tuple[int, ...]
@@ -81,10 +82,14 @@ class Rows:
         own = self.factors == self.whole[:, None]
         others = (self.factors != self.pad) & ~own & own.any(axis=1)[:, None]
         whole = np.broadcast_to(self.whole[:, None], others.shape)
-        pairs = np.unique(np.stack([whole[others], self.factors[others]]), axis=1)
-        wholes, factors = (np.bincount(side, minlength=self.pad + 1) for side in pairs)
+        base = self.pad + 1
+        pairs = np.stack(np.divmod(distinct(whole[others] * base + self.factors[others]), base))
+        wholes, factors = (np.bincount(side, minlength=base) for side in pairs)
         alone = (wholes[pairs[0]] == 1) & (factors[pairs[1]] == 1)
-        return (pairs[0][alone], pairs[1][alone]), np.setdiff1d(pairs[1], pairs[1][alone])
+        pinned = np.zeros(base, dtype=bool)
+        pinned[pairs[1]] = True
+        pinned[pairs[1][alone]] = False
+        return (pairs[0][alone], pairs[1][alone]), np.flatnonzero(pinned)
 
     def circular(self) -> np.ndarray:
         """bool ``[n]``: rows whose whole is a factor of a factor of itself, by the first row of each whole."""
@@ -153,9 +158,9 @@ class Rows:
         rest = np.nonzero(~swap & ~idle)[0]
         return Disagreements(
             (ours[swap].min(axis=1, initial=pad), theirs[swap].min(axis=1, initial=pad)),
-            np.unique(spare[spare != pad]),
+            distinct(spare[spare != pad]),
             self.whole[~first][rest],
-            np.unique(np.concatenate([ours[rest[:1]], theirs[rest[:1]], [[pad]]], axis=None))[:-1],
+            distinct(np.concatenate([ours[rest[:1]], theirs[rest[:1]], [[pad]]], axis=None))[:-1],
         )
 
     def table(self) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from torch import fx
 
-from secateur.coupling.classes import of_blocks, united
+from secateur.coupling.classes import distinct, of_blocks, united
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
 from secateur.coupling.monomials import Disagreements, Monomial, Rows, at_odds
 from secateur.coupling.remedies import TIED
@@ -179,7 +179,7 @@ class _Solver:
             dead = whole == 0
             if dead.any():
                 for i, labels in enumerate(product.factors):
-                    hit = labels[np.unique(np.nonzero(dead.reshape(sizes))[i])]
+                    hit = labels[distinct(np.nonzero(dead.reshape(sizes))[i])]
                     if not self.pinned[hit].all():
                         self._pin(hit, self._inherited(product.whole), product)
                         changed = True

@@ -7,14 +7,16 @@ step, where it buys most.
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import lcm
 
 import numpy as np
 
-from secateur.cost import BoundCost, Cost, modules_with_weights
+from secateur.cost import BoundCost, Cost, Tally, modules_with_weights
 from secateur.coupling import Group, Groups
 from secateur.errors import Infeasible, RecipeError
 from secateur.planning.budget import Amount, Budget
@@ -110,11 +112,13 @@ class Problem:
         """What a level of each bundle costs, as a share of what is limited; the least of all where it costs nothing."""
         everything = np.ones(self.coupling.facts.size, dtype=bool)
         prices = np.zeros(len(self.bundles))
-        for limit in limits:
-            dense = limit.cost.of(everything)
+        if limits:
+            tally = self.tally(limits)
+            tally.start(everything)
             for i, atoms in enumerate(self.atoms):
-                less = limit.cost.of(self.coupling.alive(atoms[0]))
-                prices[i] += (dense - less) / limit.dense
+                less = tally.without_atoms(atoms[0]).costs
+                for limit, dense, rest in zip(limits, tally.costs, less, strict=True):
+                    prices[i] += (dense - rest) / limit.dense
         return (
             np.where(prices > 0, prices, prices[prices > 0].min(initial=1.0))
             if limits
@@ -132,6 +136,17 @@ class Problem:
                 share = max(share, care.least, care.edges * on_edge, care.streams * in_stream)
             floors[i] = min(bundle.levels, bundle.nearest(self.rounding, share * bundle.levels))
         return floors
+
+    def tally(self, limits: Sequence[Limit]) -> Tally:
+        """What is limited, for candidates that differ in a few units."""
+        key = tuple(id(limit) for limit in limits)
+        if key not in self._tallies:
+            self._tallies[key] = Tally(self.coupling, [limit.cost for limit in limits])
+        return self._tallies[key]
+
+    @cached_property
+    def _tallies(self) -> dict[tuple[int, ...], Tally]:
+        return {}  # the limits outlive the problem
 
     def dead(self, widths: np.ndarray) -> np.ndarray:
         """The atoms removed when each bundle keeps its most salient levels."""
@@ -289,20 +304,24 @@ def _fill(
 ) -> np.ndarray:
     """Adds steps back where the mean saliency of what returns is highest, while the budget holds."""
     widths = widths.copy()
-    open_groups = {i for i in range(len(widths)) if widths[i] < problem.units[i]} - closed
+    tally = problem.tally(limits)
+    tally.start(problem.alive(widths))
 
     def gain(i: int) -> float:
         return float(problem.saliencies[i][widths[i] : widths[i] + steps[i]].mean())
 
-    while open_groups:
-        best = max(sorted(open_groups), key=gain)
-        tried = widths.copy()
-        tried[best] = min(problem.units[best], tried[best] + steps[best])
-        if _fits(problem, limits, tried):
-            widths = tried
-            if widths[best] < problem.units[best]:
-                continue
-        open_groups.discard(best)
+    # The best first, the first of several.
+    waiting = [(-gain(i), i) for i in range(len(widths)) if widths[i] < problem.units[i] and i not in closed]
+    heapq.heapify(waiting)
+    while waiting:
+        _, best = heapq.heappop(waiting)
+        wider = min(problem.units[best], widths[best] + steps[best])
+        change = tally.with_atoms(problem.atoms[best][int(widths[best]) : int(wider)].reshape(-1))
+        if all(cost <= limit.most for cost, limit in zip(change.costs, limits, strict=True)):
+            tally.take(change)
+            widths[best] = wider
+            if wider < problem.units[best]:
+                heapq.heappush(waiting, (-gain(best), best))
     return widths
 
 

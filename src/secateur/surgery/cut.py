@@ -15,6 +15,7 @@ from secateur.planning import Plan, choice_of, without_removed
 from secateur.surgery.emit import emit
 from secateur.surgery.prepare import Prepared, prepare
 from secateur.surgery.rescale import Rescale
+from secateur.surgery.shapes import check_shapes
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import Verification, verify
 from secateur.task import Inputs
@@ -52,6 +53,9 @@ def cut(
 ) -> fx.GraphModule:
     """Applies a plan to a model and returns a smaller one; the model is not changed.
 
+    Of a model on the meta device only the shapes are cut, and no value is compared; its weights are cut by
+    :func:`cut_shards`.
+
     Args:
         model: the model whose indices the plan speaks of.
         plan: what to keep.
@@ -82,7 +86,10 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     prepared = prepare(groups, sizes, choice.orders, rescales=_folds(groups, plan), dtype=dtype)
     emitted = emit(prepared.groups, sizes)
     emitted.module.meta["secateur"]["plan"] = plan
-    verification = verify(prepared.groups, emitted, dtype)
+    alone = groups.graph.shapes_alone
+    verification = (
+        check_shapes(prepared.groups, emitted) if alone else verify(prepared.groups, emitted, dtype)
+    )
     return Cut(emitted.module, verification, prepared, sizes)
 
 

@@ -18,6 +18,7 @@ from secateur.surgery.owner.config import from_config
 from secateur.surgery.owner.diagnose import Deviation, deviations
 from secateur.surgery.owner.equations import More
 from secateur.surgery.owner.rebuild import Values, rebuild, solve_attributes
+from secateur.surgery.owner.shorter import renamed, shortened
 from secateur.surgery.owner.standins import StandIns
 from secateur.surgery.sizes import Sizes
 from secateur.task import to_device
@@ -82,12 +83,12 @@ def own_class(
     inputs = samples(model, groups.graph)
     error, problem = _difference(result, small, groups.graph, inputs)
     if not problem and config:
-        again = from_config(result)
-        _, problem = (
-            _difference(again, small, groups.graph, inputs)
-            if again is not None
-            else (0.0, "it does not build")
-        )
+        names = renamed(result)
+        shorter, problem = shortened(result) if values.removed.modules else (result, "")
+        again = from_config(shorter) if shorter is not None else None
+        if shorter is not None and again is not None:
+            result, (_, problem) = shorter, _difference(again, small, groups.graph, inputs, names)
+        problem = problem or ("it does not build" if again is None else "")
         problem = problem and f"built from its configuration, {problem}"
     if not problem:
         return Owner(result, error, "")
@@ -95,13 +96,19 @@ def own_class(
     return Owner(None, error, _reason(values, differing, problem), differing)
 
 
-def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph, inputs: Samples) -> tuple[float, str]:
+def _difference(
+    module: nn.Module,
+    small: fx.GraphModule,
+    graph: Graph,
+    inputs: Samples,
+    names: Mapping[str, str] | None = None,
+) -> tuple[float, str]:
     """Runs a class beside the graph form: largest relative difference of an output, and what is wrong if anything."""
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
     for noisy, (args, kwargs) in itertools.product((False, True), inputs):
         args, kwargs = to_device(args, device), to_device(kwargs, device)
-        state, named = _shared(_noise(small) if noisy else {}, module, graph)
+        state, named = _shared(_noise(small) if noisy else {}, module, graph, names)
         expected = outputs_of(small, args, kwargs, state)
         try:
             found = outputs_of(module, args, kwargs, named)
@@ -134,17 +141,18 @@ def _noise(small: fx.GraphModule) -> dict[str, Tensor]:
 
 
 def _shared(
-    state: Mapping[str, Tensor], module: nn.Module, graph: Graph
+    state: Mapping[str, Tensor], module: nn.Module, graph: Graph, names: Mapping[str, str] | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What of a state both forms hold, by the program's names and by the class's.
+    """What of a state both forms hold, by the program's names and by the class's (``names``: where these differ).
 
     The program may hold a tensor that the class computes from others, such as a softmax of weights.
     """
-    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    named = {n: t for n, t in state.items() if n in names}
-    named |= {a: state[n] for a, n in graph.aliases.items() if n in state and a in names}
+    own = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    called = names or {name: name for name in own}
+    named = {n: t for n, t in state.items() if called.get(n) in own}
+    named |= {a: state[n] for a, n in graph.aliases.items() if n in state and called.get(a) in own}
     held = {graph.aliases.get(name, name) for name in named}
-    return {n: t for n, t in state.items() if n in held}, named
+    return {n: t for n, t in state.items() if n in held}, {called[n]: t for n, t in named.items()}
 
 
 def _bits(dtype: torch.dtype) -> int:
