@@ -125,6 +125,22 @@ class Standardised(nn.Module):
         return self.out(x.relu().mean((2, 3)))
 
 
+class TwoNames(nn.Module):
+    """One module that two others hold, so that its tensors have two names each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared = nn.Linear(24, 24)
+        self.embed, self.out = nn.Linear(6, 24), nn.Linear(24, 3)
+        self.first = nn.Sequential(nn.LayerNorm(24), shared)
+        self.second = nn.Sequential(nn.LayerNorm(24), shared)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.first(x).tanh()
+        return self.out(x + self.second(x).tanh())
+
+
 class Halved(nn.Module):
     """An attribute that only ever stands halved in the code, for two halves that nothing else couples."""
 
@@ -157,6 +173,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a selection that nobody reads": (Selected, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
+    "a module under two names": (TwoNames, (2, 6), set()),
     "a halved attribute": (Halved, (2, 6), set()),
     "a kernel that wants multiples of eight": (Aligned, (2, 6), set()),
     "a root in a tensor": (RootInATensor, (2, 5, 6), set()),
@@ -180,6 +197,11 @@ def test_comes_back(name: str, how: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(result.model(x), graph(x))
         torch.testing.assert_close(result.model(x[:1]), graph(x[:1]))
+    names = result.groups.graph.aliases
+    for parameter, own in result.model.named_parameters(remove_duplicate=False):
+        source = names.get(parameter, parameter)
+        if source in dict(graph.named_parameters()):  # what nobody reads is not in the program
+            assert torch.equal(own, graph.get_parameter(source))
     after = model.state_dict()
     assert all(torch.equal(before[n], after[n]) for n in before)
 
