@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import secateur as sc
+from secateur.errors import FormError
 
 
 class Pooled(nn.Module):
@@ -28,6 +29,19 @@ class Pooled(nn.Module):
         x = self.embed(x).relu()
         pooled = self.pooler(x[:, 0]).tanh()
         self.side(x).view(x.shape[0], 5, 8).mean(1) + pooled.sum()
+        return self.head(x.mean(1))
+
+
+class Selected(nn.Module):
+    """What nobody reads has a size that follows from values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.side, self.head = nn.Linear(6, 24), nn.Linear(24, 8), nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).relu()
+        self.side(x[x.sum(-1) > 0.1]).tanh()
         return self.head(x.mean(1))
 
 
@@ -111,6 +125,35 @@ class Standardised(nn.Module):
         return self.out(x.relu().mean((2, 3)))
 
 
+class TwoNames(nn.Module):
+    """One module that two others hold, so that its tensors have two names each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared = nn.Linear(24, 24)
+        self.embed, self.out = nn.Linear(6, 24), nn.Linear(24, 3)
+        self.first = nn.Sequential(nn.LayerNorm(24), shared)
+        self.second = nn.Sequential(nn.LayerNorm(24), shared)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.first(x).tanh()
+        return self.out(x + self.second(x).tanh())
+
+
+class Halved(nn.Module):
+    """An attribute that only ever stands halved in the code, for two halves that nothing else couples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = 32
+        self.first, self.left, self.out = nn.Linear(6, 32), nn.Linear(16, 16), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.first(x).relu().split(self.both // 2, dim=-1)
+        return self.out(torch.cat([self.left(a), b.tanh()], -1))
+
+
 class Aligned(nn.Module):
     """A kernel of the class takes multiples of eight only; the exporter does not see it."""
 
@@ -127,8 +170,11 @@ class Aligned(nn.Module):
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], set[str]]] = {
     "a pooler that nobody reads": (Pooled, (2, 5, 6), set()),
+    "a selection that nobody reads": (Selected, (2, 5, 6), set()),
     "scores that share a root": (SharedScores, (2, 5, 6), {"q.weight", "v.weight"}),
     "a width that is added": (Added, (2, 6), {"first.weight"}),
+    "a module under two names": (TwoNames, (2, 6), set()),
+    "a halved attribute": (Halved, (2, 6), set()),
     "a kernel that wants multiples of eight": (Aligned, (2, 6), set()),
     "a root in a tensor": (RootInATensor, (2, 5, 6), set()),
     "a standardised weight": (Standardised, (2, 3, 8, 8), set()),
@@ -151,6 +197,11 @@ def test_comes_back(name: str, how: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(result.model(x), graph(x))
         torch.testing.assert_close(result.model(x[:1]), graph(x[:1]))
+    names = result.groups.graph.aliases
+    for parameter, own in result.model.named_parameters(remove_duplicate=False):
+        source = names.get(parameter, parameter)
+        if source in dict(graph.named_parameters()):  # what nobody reads is not in the program
+            assert torch.equal(own, graph.get_parameter(source))
     after = model.state_dict()
     assert all(torch.equal(before[n], after[n]) for n in before)
 
@@ -163,6 +214,13 @@ def test_keeps_whole_what_decides_the_number(name: str) -> None:
     result = sc.prune(model, torch.randn(*shape), keep=0.5, form="module", rounding=sc.Rounding(2))
     rows = {n: result.model.get_parameter(n).shape[0] == model.get_parameter(n).shape[0] for n in whole}
     assert any(rows.values())
+
+
+def test_an_attribute_in_arithmetic_ties_and_freezes_nothing() -> None:
+    torch.manual_seed(0)
+    result = sc.prune(Halved().eval(), torch.randn(2, 6), keep=0.5, form="module", rounding=sc.Rounding(2))
+    assert isinstance(result.model, Halved) and result.model.both == 16
+    assert result.model.first.weight.shape == (16, 6) and result.model.left.weight.shape[1] == 8
 
 
 def test_weights_without_a_reader_follow_the_stream() -> None:
@@ -188,3 +246,37 @@ def test_is_saved_and_loaded_into_the_class(name: str, tmp_path: Path) -> None:
     assert {n: p.shape for n, p in loaded.named_parameters()} == {
         n: p.shape for n, p in result.model.named_parameters()
     }
+
+
+class OneWidthOnly(nn.Module):
+    """Code that the exporter does not see takes the one width that it was written for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = nn.Linear(6, 64), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        if not torch.compiler.is_exporting() and x.shape[-1] != int("64"):
+            raise RuntimeError("written for 64")
+        return self.out(x)
+
+
+def test_auto_takes_the_class_where_it_can_be_had_and_else_the_graph() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6)
+    best = sc.prune(Halved().eval(), x, keep=0.5, form="auto")
+    assert best.form == "module" and isinstance(best.model, Halved) and not best.obstacle
+    model = OneWidthOnly().eval()
+    best = sc.prune(model, x, keep=0.5, form="auto")
+    plain = sc.prune(model, x, keep=0.5)
+    assert best.form == "graph" and best.plan == plain.plan
+    assert best.obstacle.startswith("it does not run at ") and best.obstacle.endswith(": written for 64")
+    assert "raise RuntimeError" in best.obstacle  # the line of code
+    with torch.no_grad():
+        torch.testing.assert_close(best.model(x), plain.model(x))
+    with pytest.raises(
+        FormError, match=r"OneWidthOnly cannot be cut in its own class: .*written for 64"
+    ) as error:
+        sc.prune(model, x, keep=0.5, form="module")
+    assert isinstance(error.value.pruned, sc.Pruned)

@@ -11,12 +11,20 @@ from secateur.graph.probe import Probe, Use, probe
 from secateur.graph.program import decode, encode
 from secateur.graph.record import Graph, bind, fetch, flat_arguments, hint, shape_of
 from secateur.graph.shapes import as_shapes
-from secateur.graph.trace import Dynamic, fingerprint_of, split_inputs, trace, two_samples
+from secateur.graph.trace import (
+    Dynamic,
+    evaluating,
+    fingerprint_of,
+    split_inputs,
+    trace,
+    two_samples,
+    user_line,
+)
 from secateur.graph.unread import only_unread_state
 
 __all__ = [
     "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Expression", "Flow", "Graph", "Length", "Output", "Probe",
-    "TracedInt", "Use", "as_shapes", "bind", "computes_weights", "decode", "encode", "evaluate", "fetch",
+    "TracedInt", "Use", "as_shapes", "bind", "computes_weights", "decode", "encode", "evaluate", "evaluating", "fetch",
     "fingerprint_of", "flat_arguments", "hint", "is_record", "is_tensor", "leaves", "only_unread_state", "op_name",
-    "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples",
+    "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples", "user_line",
 ]  # fmt: skip

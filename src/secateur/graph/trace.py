@@ -238,11 +238,11 @@ def _raise_export_error(model: nn.Module, args: Any, kwargs: Any, error: Excepti
     except Exception as failure:
         given = ", ".join(str(list(t.shape)) for t in _tensors((args, kwargs)))
         raise InputError(
-            f"the model does not run on inputs of shape {given}: {_words(failure)} ({_user_line(failure)}); "
+            f"the model does not run on inputs of shape {given}: {_words(failure)} ({user_line(failure)}); "
             "give inputs of the shape that it takes"
         ) from failure
     raise NotExportable(
-        f"torch.export cannot trace the model at {_user_line(error)}: {_words(error)}. "
+        f"torch.export cannot trace the model at {user_line(error)}: {_words(error)}. "
         "Make that line free of Python branches on tensor values (torch.where, torch.cond), "
         "or prune the part of the model that exports"
     ) from error
@@ -253,7 +253,7 @@ def _words(error: BaseException) -> str:
     return (lines or [type(error).__name__])[0][:300]
 
 
-def _user_line(error: BaseException) -> str:
+def user_line(error: BaseException) -> str:
     """The innermost line of the traceback that is not torch's own, as ``file:line 'code'``."""
     torch_home = str(Path(torch.__file__).parent) + os.sep
     ours = str(Path(__file__).parent) + os.sep

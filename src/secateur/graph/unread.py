@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.graph.record import Graph, fetch
+from secateur.graph.unbacked import hint_sizes
 
 
 def unread_nodes(graph: fx.Graph, ends: int) -> list[fx.Node]:
@@ -98,6 +99,7 @@ def with_unread(
     new.set_codegen(copy.deepcopy(graph.module.graph._codegen))
     module = fx.GraphModule(state, new, class_name="Whole")
     module.train(False)
+    hint_sizes(module, graph.args, graph.kwargs)
     used = {id(t): name for name, t in state.items() if isinstance(t, Tensor)}
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     aliases = {name: used[id(t)] for name, t in named if id(t) in used and used[id(t)] != name}

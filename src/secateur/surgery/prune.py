@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -129,16 +130,17 @@ def prune(
     scores = None if whole else score(model, groups, criterion, batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
 
-    def planned(scores: Scores | None, ties: Ties | None) -> Plan:
+    def planned(groups: Groups, scores: Scores | None, ties: Ties | None) -> Plan:
         if scores is None:
-            return Plan(graph.fingerprint, {}, groups.removal.names)
+            return Plan(groups.graph.fingerprint, {}, groups.removal.names)
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
 
     def in_own_class(groups: Groups, scores: Scores | None) -> Attempt:
         seen = probe(model, groups.graph)
         more = construction(model, seen) if config else None
         every = whole_groups(groups, seen, rules, free_outputs)
-        return attempts(model, every, seen, scores, planned, more, find_standins(model, every, seen.unread))
+        standins = find_standins(model, every, seen.unread)
+        return attempts(model, every, seen, scores, partial(planned, every), more, standins)
 
     obstacle = ""
     if form != "graph":
@@ -153,7 +155,7 @@ def prune(
             check = tried.cut.verification
             return Pruned(tried.owner.module, tried.plan, of.locked, check, of, "module")
         obstacle = tried.owner.reason
-    plan = planned(scores, None)
+    plan = planned(groups, scores, None)
     small = cut_groups(groups, plan)
     pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
     if form == "module":

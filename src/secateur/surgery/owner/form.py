@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.coupling import Groups, source_of
-from secateur.graph import Graph, Probe
+from secateur.graph import Graph, Probe, user_line
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.compare import relative_error
 from secateur.surgery.owner.calling import Samples, outputs_of, samples
@@ -114,7 +114,7 @@ def _difference(
             found = outputs_of(module, args, kwargs, named)
         except Exception as failure:
             words = (str(failure).strip().splitlines() or [type(failure).__name__])[0][:200]
-            return float("inf"), f"it does not run: {words}"
+            return float("inf"), f"it does not run at {user_line(failure)}: {words}"
         if len(found) != len(expected):
             return float("inf"), "it returns other outputs"
         if noisy and not all(bool(torch.isfinite(e).all()) for e in expected if e.is_floating_point()):

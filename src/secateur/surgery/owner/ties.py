@@ -7,6 +7,7 @@ holds at every width, so that any plan under these ties can be written back into
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -84,6 +85,7 @@ class _Search:
         for equation in self.equations:
             if isinstance(equation.left, Attribute):
                 self.pure.setdefault(equation.left, []).append(equation)
+        self.defined = self._definitions()
         self.random = random.Random(0)
 
     def run(self) -> Ties:
@@ -121,12 +123,36 @@ class _Search:
                 shares[i] = share
         return self._at(shares)
 
+    def _definitions(self) -> dict[Attribute, Equation]:
+        """For attributes that stand in arithmetic only, the equation that will give their value."""
+        found: dict[Attribute, Equation] = {}
+        for equation in self.equations:
+            if isinstance(equation.left, Compound) and isinstance(equation.right, Poly):
+                for leaf in leaves(equation.left):
+                    if leaf in self.probe.attributes and leaf not in self.pure and leaf not in found:
+                        found[leaf] = equation  # type: ignore[index]
+                        break
+        return found
+
     def _at(self, shares: Sequence[Fraction]) -> _Point:
         attributes = {
             a: self._number(self.pure[a][0].right, shares) if a in self.pure else Fraction(v)
             for a, v in self.probe.attributes.items()
         }
-        return _Point(shares, attributes)
+        point = _Point(shares, attributes)
+        for attribute, equation in self.defined.items():
+            with contextlib.suppress(ArithmeticError, ValueError, TypeError):
+                now = evaluate(equation.left, lambda leaf: self._value(leaf, point))
+                attributes[attribute] = Fraction(
+                    int(attributes[attribute] * self._number(equation.right, shares) / now)
+                )
+        return point
+
+    def _value(self, leaf: Attribute | Length, point: _Point) -> Any:
+        if isinstance(leaf, Attribute):
+            return point.attributes.get(leaf)
+        size = self.sizes.get(leaf)
+        return None if size is None else self._number(size, point.shares)
 
     @staticmethod
     def _number(value: Any, shares: Sequence[Fraction]) -> Any:
@@ -140,10 +166,7 @@ class _Search:
             return self._number(equation.left, point.shares) == right
 
         def value_of(leaf: Attribute | Length) -> Any:
-            if isinstance(leaf, Attribute):
-                return point.attributes.get(leaf)
-            size = self.sizes.get(leaf)
-            return None if size is None else self._number(size, point.shares)
+            return self._value(leaf, point)
 
         if any(value_of(leaf) is None for leaf in leaves(equation.left)):
             return True  # the size of a value that was lost sight of
@@ -200,6 +223,8 @@ class _Search:
                     sides.append(self.sizes.get(leaf))
                 else:
                     sides += [e.right for e in self.pure.get(leaf, ())[:1]]
+                    if leaf in self.defined and self.defined[leaf] is not equation:
+                        sides += self._polys(self.defined[leaf])
         return (s for s in sides if isinstance(s, Poly))
 
     def _root(self, i: int) -> int:

@@ -22,7 +22,9 @@ def whole_groups(
     """Groups of ``seen.graph``, without the blocks that ``groups`` are without; the same where it has no more calls."""
     if seen.graph is groups.graph:
         return groups
-    found = remove_blocks(find_groups(seen.graph, rules, free_outputs), groups.removal.names)
+    found = find_groups(seen.graph, rules, free_outputs)
+    if groups.removal.names:
+        found = remove_blocks(found, groups.removal.names)
     removal = found.removal
     removal = replace(
         removal,
