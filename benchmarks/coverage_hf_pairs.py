@@ -65,7 +65,7 @@ ENTRIES: dict[str, Entry] = {
         "encoder_ffn_dim": 80, "decoder_ffn_dim": 64, "num_encoder_layers": 3, "num_decoder_layers": 3,
         "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4, "max_position_embeddings": 64,
         "use_cache": False, "num_buckets": 8, "relative_max_distance": 16}, returns=LOGITS),
-    "fsmt": Entry("FSMTForConditionalGeneration", pair, {**PAIR, "langs": ["en", "de"],
+    "fsmt": Entry("FSMTForConditionalGeneration", lambda: {**pair(), "decoder_attention_mask": mask(7, 0)}, {**PAIR, "langs": ["en", "de"],
         "src_vocab_size": VOCABULARY, "tgt_vocab_size": VOCABULARY}, returns=LOGITS),
     "nllb-moe": Entry("NllbMoeForConditionalGeneration", pair, {**PAIR, "num_experts": 4, "expert_capacity": 16,
         "encoder_sparse_step": 2, "decoder_sparse_step": 2, "router_z_loss_coef": 0.0}, returns=LOGITS),

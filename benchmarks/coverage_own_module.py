@@ -9,6 +9,8 @@ the masks nor the lockstep of the first check are used, so a rule that forgot to
 from __future__ import annotations
 
 import copy
+import functools
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.coupling import Axis, Coupling, Groups, Mixing, Value, bind
 from secateur.graph import fetch, op_name
 from secateur.surgery import Sizes, emit, relative_error
+from secateur.surgery.precise import PRECISE
 
 MOST_PARAMETERS = 150_000_000
 _LINEAR = {"aten::linear": 1, "aten::conv1d": 1, "aten::conv2d": 1, "aten::conv3d": 1,
@@ -58,7 +62,9 @@ def own_module_error(model: nn.Module, groups: Groups, dead: np.ndarray) -> dict
                 gone = torch.from_numpy(np.nonzero(~sizes.mask(labels))[0])
                 fetch(theirs, name).index_fill_(axis, gone, 0.0)
             args, kwargs = pytree.tree_map(_double, (groups.graph.args, dict(groups.graph.kwargs)))
-            before, expected, found = (_tensors(m, args, kwargs) for m in (dense, theirs, cut))
+            before, expected, found = (
+                [_opened(t) for t in _tensors(m, args, kwargs)] for m in (dense, theirs, cut)
+            )
         except (RuntimeError, TypeError, ValueError) as error:
             return {
                 "none": f"in double precision: {(str(error).strip().splitlines() or ['no message'])[0][:160]}"
@@ -122,27 +128,53 @@ def _tensors(module: nn.Module, args: Any, kwargs: Any) -> list[Tensor]:
     return [t for t in pytree.tree_leaves(plain) if isinstance(t, Tensor)]
 
 
+def _opened(value: Tensor) -> Tensor:
+    """The lowest number there is stands for minus infinity, and depends on the precision."""
+    if not value.is_floating_point():
+        return value
+    return torch.where(value.abs() >= torch.finfo(torch.float32).max / 2, value.sign() * torch.inf, value)
+
+
 class _Promoting(TorchDispatchMode):
     """Casts to lower precision inside a model become casts to double."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = pytree.tree_map(_promoted, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        name = func._schema.name
+        return PRECISE.get(name, func)(*args, **kwargs)
+
+
+class _Rounding(TorchFunctionMode):
+    """Numbers that the code makes a tensor of are those that the program holds: in single precision."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, torch.scalar_tensor) and found.is_floating_point():
+            return torch.from_numpy(found.numpy().astype(np.float32).astype(np.float64))
+        return found
 
 
 def _promoted(value: Any) -> Any:
     if isinstance(value, torch.dtype) and value in (torch.float32, torch.float16, torch.bfloat16):
         return torch.float64
-    return value
+    return torch.complex128 if value is torch.complex64 else value
+
+
+def _forget_constants() -> None:
+    """Clears caches of functions outside torch: they may hold what a model once computed in single precision."""
+    for found in gc.get_objects():
+        if isinstance(found, functools._lru_cache_wrapper) and not found.__module__.startswith("torch"):
+            found.cache_clear()
 
 
 @contextmanager
 def in_double() -> Iterator[None]:
     """Everything that makes or casts floating point numbers gives double precision."""
     before = torch.get_default_dtype()
+    _forget_constants()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Promoting():
+        with _Promoting(), _Rounding():
             yield
     finally:
         torch.set_default_dtype(before)

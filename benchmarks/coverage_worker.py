@@ -63,7 +63,7 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
         "nodes": len(graph.nodes),
         "dynamic": graph.dynamic,
         "parameters": graph.parameters,
-        "folded": len(graph.folded),
+        "folded": len(graph.folded) + constants(model, graph),
     }
     groups = find_groups(graph)
     clock("analysis")
@@ -96,6 +96,13 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
     record["ran"] = True
     del cut
     record["own_module"] = own_module_error(model, groups, dead)
+
+
+def constants(model: nn.Module, graph: Graph) -> int:
+    """How many tensors of numbers, computed once and rounded to single precision, the program holds for itself."""
+    own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    held = (graph.tensor(name) for name in graph.state_names() if name not in own)
+    return sum(t.is_floating_point() and t.numel() > 1 for t in held)
 
 
 class _Clock:
@@ -167,8 +174,10 @@ def trace_error(model: nn.Module, graph: Graph) -> float:
     """How far the program is from the user's model, on inputs other than the examples."""
 
     def other(value: Any) -> Any:
-        floats = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
-        return value.flip(-1) if floats else value
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        # Not the last axis, if there is another: it may be a record whose fields differ in meaning.
+        return value.flip(next((i for i in range(1, value.dim()) if value.shape[i] > 1), 0))
 
     args, kwargs = pytree.tree_map(other, (graph.args, dict(graph.kwargs)))
     with torch.no_grad():

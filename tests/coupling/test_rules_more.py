@@ -38,6 +38,13 @@ def turned(h: Tensor, angle: Tensor) -> Tensor:
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
 
 
+def sampled(m: nn.Module, x: Tensor) -> Tensor:
+    """Four heads of three channels, each looked up at five points that it computes."""
+    grid = m.c(x.mean((2, 3))).tanh().view(-1, 5, 1, 2)
+    found = F.grid_sample(m.a(x).view(-1, 3, 8, 8), grid, align_corners=False)
+    return m.b(found.view(x.shape[0], 12, 5))
+
+
 CASES = (
     Rule("tensordot", lambda m, x: torch.tensordot(m.a(x), m.b(x), dims=([1], [1])), BOTH, **PAIR),
     Rule("inner", lambda m, x: torch.inner(m.a(x), m.b(x)), BOTH, **PAIR),
@@ -109,6 +116,11 @@ CASES = (
     Rule("a grid of matrices",
          lambda m, x: m.b(F.grid_sample(m.a(x), F.affine_grid(x[:, 0, :2, :3], [2, 3, 8, 8], False))),
          MAPS, **IMAGES),
+    Rule("a grid of its own for each head", sampled,
+         {"a.weight:0": "4 | a.weight:0*3 b.weight:1*3 c.weight:0*10",
+          "a.weight:0#2": "3 | a.weight:0*4 b.weight:1*4"},
+         lambda: {"a": nn.Conv2d(3, 12, 1, bias=False), "b": nn.Conv1d(12, 2, 1, bias=False),
+                  "c": nn.Linear(3, 40, bias=False)}, (2, 3, 8, 8)),
 )  # fmt: skip
 
 

@@ -68,6 +68,42 @@ def test_a_batch_that_a_loop_settles_is_not_called_open() -> None:
     assert not trace(SampleBySample().eval(), torch.randn(2, 4)).dynamic
 
 
+class OneOfTwoSettled(nn.Module):
+    """Takes one of its inputs sample by sample, the other as it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fc(x), torch.stack([self.fc(sample) for sample in y])
+
+
+def test_a_batch_that_one_of_two_inputs_settles_is_not_called_open() -> None:
+    assert not trace(OneOfTwoSettled(), (torch.randn(2, 4), torch.randn(2, 4))).dynamic
+
+
+class HookedAtTheFirstCall(nn.Module):
+    """Registers a hook once, and notes that it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.hooked = nn.Linear(4, 4), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.hooked:
+            self.fc.register_forward_hook(lambda layer, given, output: output * 2)
+            self.hooked = True
+        return self.fc(x)
+
+
+def test_hooks_that_a_call_registers_do_not_stay() -> None:
+    model, x = HookedAtTheFirstCall(), torch.randn(2, 4)
+    graph = trace(model, x)
+    assert not model.hooked and not model.fc._forward_hooks
+    torch.testing.assert_close(graph.module(x), 2 * model.fc(x))
+
+
 def test_further_axes_stay_open_on_request() -> None:
     model = nn.Sequential(
         nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2)

@@ -317,3 +317,13 @@ def test_nan_on_the_kept_positions_alone_is_refused() -> None:
     one = emit(groups, Sizes(groups.coupling, groups.coupling.alive(groups.groups[0].atoms[1:])))
     with pytest.raises(NotVerified, match="NaN on the kept positions alone"):
         verify(groups, one)
+
+
+def test_a_mask_is_no_scale() -> None:
+    lowest = torch.finfo(torch.float32).min
+    reference, found = torch.tensor([lowest, 1.0, -2.0]), torch.tensor([lowest, 1.0, -1.0])
+    assert relative_error(found, reference) == 0.5
+    assert relative_error(reference.clone(), reference) == 0.0
+    assert (
+        relative_error(torch.tensor([0.0, 1.0, -2.0]), reference) == 1.0
+    )  # where only one has it, it counts

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import fx
 
-from secateur.coupling.branches import Branch
+from secateur.coupling.branches import Branch, passed
 from secateur.coupling.repeats import first_uses
 from secateur.graph import Flow, Graph
 
@@ -33,7 +33,7 @@ class Names:
 
     def of(self, branch: Branch, taken: Collection[str]) -> str:
         """A module that holds the branch's matrices and no others, and is not ``taken``; else its first matrix."""
-        nodes = branch.nodes or self.flow.between(branch.term, {branch.entry})
+        nodes = branch.nodes or self.flow.between(branch.term, set(passed(branch.entry)))
         own = self._weights(nodes)
         first = next((n for n in own if self.graph.tensor(n).dim() > 1), own[0])
         path = _common(own) if len(own) > 1 else first.rpartition(".")[0]

@@ -13,6 +13,7 @@ import inspect
 import os
 import traceback
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def trace(
         args=small_args,
         kwargs=small_kwargs,
         batch=batch,
-        dynamic=_is_dynamic(module),
+        dynamic=_is_dynamic(module, batch),
         fingerprint=fingerprint_of(module),
         folded=folded,
         aliases=_aliases(model, module),
@@ -188,10 +189,16 @@ def _name_keywords(model: nn.Module, kwargs: Any) -> None:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; then every attribute is as it was, caches that the export filled included."""
+    """Evaluation mode for a while; then every attribute is as it was.
+
+    Caches that the export filled are included, and hooks that a first call registers: together with the flag that says
+    they are there they would be registered twice.
+    """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     attributes = [(m, dict(m.__dict__)) for m in model.modules()]
-    caches = [(v, v.copy()) for _, held in attributes for v in held.values() if type(v) in (dict, list)]
+    caches = [
+        (v, v.copy()) for _, held in attributes for v in held.values() if type(v) in (dict, OrderedDict, list)
+    ]
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the projections
     detect, transformer._detect_is_causal_mask = transformer._detect_is_causal_mask, _not_looked_at
     model.eval()
@@ -205,7 +212,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.__dict__.update(before)
         for cache, content in caches:
             cache.clear()
-            cache.update(content) if isinstance(cache, dict) else cache.extend(content)
+            cache.extend(content) if isinstance(cache, list) else cache.update(content)
 
 
 def _not_looked_at(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
@@ -267,14 +274,19 @@ def user_line(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno} '{frames[-1].line}'"
 
 
-def _is_dynamic(module: fx.GraphModule) -> bool:
-    """Whether the batch is a symbol; where the model's code settled it, the exporter may leave a symbolic number."""
-    batches = [
+def _is_dynamic(module: fx.GraphModule, batch: int) -> bool:
+    """Whether the batch is a symbol in every input that has one.
+
+    Where the model's code settled it, for one of several inputs perhaps, the exporter may leave a symbolic number.
+    """
+    sizes = [
         n.meta["val"].shape[0]
         for n in module.graph.nodes
         if n.op == "placeholder" and isinstance(n.meta.get("val"), Tensor) and n.meta["val"].dim()
     ]
-    return any(isinstance(b, torch.SymInt) and bool(b.node.expr.free_symbols) for b in batches)
+    symbols = [isinstance(s, torch.SymInt) and bool(s.node.expr.free_symbols) for s in sizes]
+    fixed = [int(s) for s, symbol in zip(sizes, symbols, strict=True) if not symbol]
+    return any(symbols) and batch not in fixed
 
 
 # The exporter leaves out what changes nothing; that depends on strides, and these on the device.

@@ -98,11 +98,13 @@ def affine_grid(f: Facts, a: Arguments) -> Axes:
 
 
 def grid_sample(f: Facts, a: Arguments) -> Axes:
-    """``input [B, C, H, W]`` sampled at ``grid [B, H', W', 2]``."""
+    """``input [B, C, H, W]`` sampled at ``grid [B, H', W', 2]``: as many points as the grid has.
+
+    Axis 0 may hold more than the batch, such as heads that sample at points of their own.
+    """
     _space(f, a.input, 2)
-    for axis in a.grid.axes:
-        f.pin(axis, "it holds coordinates")
-    return (*a.input.axes[:2], *(f.pinned(n) for n in a.shape[2:]))
+    f.pin(a.grid[-1], "it holds coordinates")
+    return (f.same(a.input[0], a.grid[0]), a.input[1], *a.grid.axes[1:-1])
 
 
 def im2col(f: Facts, a: Arguments) -> Axes:
