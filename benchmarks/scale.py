@@ -40,6 +40,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="processes for each depth")
+    parser.add_argument("--depths", nargs="+", type=int, default=DEPTHS, help="numbers of layers")
     parser.add_argument("--anew", action="store_true", help="also what has a record")
     parser.add_argument("--folder", type=Path, help="where the checkpoint is written for a while")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scale.md")
@@ -64,7 +65,7 @@ def main() -> int:
         return record
 
     for turn in range(asked.rounds):
-        for layers in DEPTHS:
+        for layers in asked.depths:
             key = f"analyse {layers} {turn}"
             if key not in records:
                 records[key] = measured(key, "analyse", str(layers))
@@ -121,11 +122,12 @@ def depths(records: Mapping[str, Record]) -> str:
     if not rows:
         return "Nothing measured yet."
     first = rows[min(rows)]
-    whole = first["export seconds"] + first["analysis seconds"]
+    whole, alone = (first[f"export {c}"] + first[f"analysis {c}"] for c in ("seconds", "processor"))
+    export, most = first["export seconds"], first["peak"] / 1e9
     lines = [
-        f"**{first['parameters'] / 1e9:.2f} billion parameters: {whole:.1f} s** ({first['export seconds']:.1f} s of it "
-        f"torch.export), **{first['peak'] / 1e9:.2f} GB** at most, the imports of torch and transformers included."
-        + grown(rows),
+        f"**{first['parameters'] / 1e9:.2f} billion parameters: {whole:.1f} s** by the clock ({export:.1f} s of it "
+        f"torch.export), {alone:.1f} s of processor time, **{most:.2f} GB** at most, the imports of torch and "
+        "transformers included." + grown(rows),
         "",
         "| layers | parameters, 10⁹ | torch.export, s | by processor | analysis, s | by processor "
         "| plan for a budget, s | by processor | peak, GB |",
@@ -207,7 +209,7 @@ def about(c: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in c["versions"].items())
     return (
         f"Measured {c['date']} on {c['cores']} cores ({c['processor']}), shared with other work, one thread, Python "
-        f"{c['python']}; {versions}. Least of {c['rounds']} processes for each depth; the shards once. "
+        f"{c['python']}; {versions}. Least of one to {c['rounds']} processes for each depth; shards once. "
         "On a shared machine processor time says more than seconds."
     )
 

@@ -113,7 +113,8 @@ def page(records: Mapping[str, Record], models: Sequence[str], about: Mapping[st
         "by CPU time",
     )
     lines = [
-        f"**Analysis and cut: {ratio:.1f} times as fast as Torch-Pruning at the median of {len(rows)} models** "
+        f"**Analysis and cut: {ratio:.1f} times as fast as Torch-Pruning at the median of {len(rows)} of {len(models)} "
+        "models** "
         f"({by_cpu:.1f} times by processor time), least {min(r['ratio'] for r in rows):.1f}, most "
         f"{max(r['ratio'] for r in rows):.0f}; faster on {sum(r['ratio'] > 1 for r in rows)} of {len(rows)}. "
         f"All included, export and numerical check too: median {median(whole):.1f} s, longest {whole[-1]:.1f} s; "
