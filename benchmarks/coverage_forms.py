@@ -60,13 +60,15 @@ def main() -> int:
         run(source, asked)
     sections: dict[str, str] = {}
     everything: list[Record] = []
+    listed = 0
     for source in SOURCES:
+        listed += len(names(source))
         store = read_store(results(source))
         records = [r for name in names(source) if (r := store["records"].get(name))]
         if records:
             everything += records
             sections[f"forms {source}"] = section(source, records, header(store["conditions"], records))
-    update(PAGE, {"forms": overview(everything), **sections})
+    update(PAGE, {"forms": overview(everything, listed), **sections})
     print(f"{PAGE} is written")
     return 0
 

@@ -36,9 +36,15 @@ def detail(record: Record) -> str:
     return f"module, {max(record['error'], record['error_fresh']):.0e}, {shares}"
 
 
-def overview(records: Sequence[Record]) -> str:
-    """What holds over all models, and the obstacles by how often they are met."""
-    lines = [_shares(records), "", "| in the way | uniform | free | for example |", "|---|---|---|---|"]
+def overview(records: Sequence[Record], listed: int) -> str:
+    """What holds over all models, and the obstacles by how often they are met; ``listed``: models in the lists."""
+    measured = f"{len(records)} of the {listed} models of the lists are measured. "
+    lines = [
+        measured + _shares(records),
+        "",
+        "| in the way | uniform | free | for example |",
+        "|---|---|---|---|",
+    ]
     counts = {way: Counter[str]() for way in WAYS}
     example: dict[str, str] = {}
     for record in records:

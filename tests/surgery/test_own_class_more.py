@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -141,6 +142,21 @@ class TwoNames(nn.Module):
         return self.out(x + self.second(x).tanh())
 
 
+class Projected(nn.Module):
+    """Projects where two widths differ: they must go on differing, though each could be cut to the other's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide = 6, 12
+        self.embed, self.grow, self.project = nn.Linear(4, 6), nn.Linear(6, 12), nn.Linear(6, 12)
+        self.out = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).view(-1, self.narrow)
+        shortcut = self.project(x) if self.narrow != self.wide else x
+        return self.out((shortcut + self.grow(x).tanh()).view(-1, self.wide))
+
+
 class Halved(nn.Module):
     """An attribute that only ever stands halved in the code, for two halves that nothing else couples."""
 
@@ -214,6 +230,23 @@ def test_keeps_whole_what_decides_the_number(name: str) -> None:
     result = sc.prune(model, torch.randn(*shape), keep=0.5, form="module", rounding=sc.Rounding(2))
     rows = {n: result.model.get_parameter(n).shape[0] == model.get_parameter(n).shape[0] for n in whole}
     assert any(rows.values())
+
+
+def test_a_comparison_that_would_come_out_otherwise_keeps_the_ratio() -> None:
+    torch.manual_seed(0)
+    model, x = Projected().eval(), torch.randn(2, 4)
+
+    class Half(sc.Uniform):
+        """All but what makes the two widths equal, where each may be chosen."""
+
+        def widths(self, problem, level):  # type: ignore[no-untyped-def]
+            return np.array([6 if b.levels == 12 else min(b.levels, 6) for b in problem.bundles])
+
+    result = sc.prune(model, x, keep=0.5, allocator=Half(), form="module", rounding=sc.Rounding(1))
+    assert 2 * result.model.narrow == result.model.wide
+    graph = sc.cut(model, result.plan, x)
+    with torch.no_grad():
+        torch.testing.assert_close(result.model(x), graph(x))
 
 
 def test_an_attribute_in_arithmetic_ties_and_freezes_nothing() -> None:

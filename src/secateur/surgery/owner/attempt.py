@@ -108,9 +108,15 @@ def attempts(
             if tried.owner.module is not None or standins.reason:
                 return replace(tried, ties=ties)
         deviating = frozenset(d.node for d in tried.owner.deviations)
+        compared = frozenset(tried.owner.comparisons)
         # First what was seen to differ; where nothing was, all that left no trace.
-        untraced = strict.untraced or deviating <= strict.nodes
-        strict = replace(strict, nodes=strict.nodes | deviating, untraced=untraced)
+        untraced = strict.untraced or (deviating <= strict.nodes and compared <= strict.comparisons)
+        strict = replace(
+            strict,
+            nodes=strict.nodes | deviating,
+            comparisons=strict.comparisons | compared,
+            untraced=untraced,
+        )
     assert tried is not None and before is not None
     return replace(tried, ties=before)
 

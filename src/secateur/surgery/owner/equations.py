@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import fx
 
 from secateur.coupling import Groups, Value, literal_indices, place_of
-from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, leaves, op_name
+from secateur.graph import Attribute, Compound, Length, Probe, Use, bind, flat_arguments, leaves, op_name
 from secateur.surgery.emit import rewrite
 from secateur.surgery.owner.standard import expressions
 from secateur.surgery.owner.statements import statement_at
@@ -39,11 +39,13 @@ class Strict:
             stand in the code are trusted to follow the cut.
         constants: whether constants that the class computes from widths stay too, although weights could make up for
             another one: for cuts that follow each other, where each would have to know of the others.
+        comparisons: of which the two sides keep their ratio.
     """
 
     nodes: frozenset[fx.Node] = frozenset()
     untraced: bool = False
     constants: bool = False
+    comparisons: frozenset[Compound] = frozenset()
 
 
 TRUSTING = Strict()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.coupling import Groups, source_of
-from secateur.graph import Graph, Probe, user_line
+from secateur.graph import Compound, Graph, Probe, user_line
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.compare import relative_error
 from secateur.surgery.owner.calling import Samples, outputs_of, samples
@@ -35,12 +35,14 @@ class Owner:
         error: largest relative difference of an output from the graph form's.
         reason: what stands in the way, in words; empty if nothing does.
         deviations: where the class takes other numbers than the cut program, as far as could be found out.
+        comparisons: of numbers by the code, which would come out otherwise.
     """
 
     module: nn.Module | None
     error: float
     reason: str
     deviations: tuple[Deviation, ...] = ()
+    comparisons: tuple[Compound, ...] = ()
 
 
 def values_for(
@@ -93,7 +95,8 @@ def own_class(
     if not problem:
         return Owner(result, error, "")
     differing = () if values.obstacles else tuple(deviations(result, small, groups.graph))
-    return Owner(None, error, _reason(values, differing, problem), differing)
+    otherwise = tuple(o.comparison for o in values.obstacles if o.comparison is not None)
+    return Owner(None, error, _reason(values, differing, problem), differing, otherwise)
 
 
 def _difference(

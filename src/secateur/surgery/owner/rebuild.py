@@ -15,7 +15,18 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from secateur.coupling import Groups
-from secateur.graph import Attribute, Graph, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
+from secateur.graph import (
+    Attribute,
+    Compound,
+    Graph,
+    Length,
+    Probe,
+    evaluate,
+    fetch,
+    is_record,
+    leaves,
+    rebuilt,
+)
 from secateur.planning import Fold
 from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
 from secateur.surgery.owner.hollow import Removed
@@ -32,11 +43,13 @@ class Obstacle:
         attribute: the attribute in the way, or ``-`` where a number stands in the code itself.
         words: what it would have to be.
         node: where in the program.
+        comparison: of numbers by the code, if it is one that would come out otherwise.
     """
 
     attribute: str
     words: str
     node: fx.Node | None
+    comparison: Compound | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +133,7 @@ def _compound(
             del values[attempt]
     named = next((str(p) for p in parts if isinstance(p, Attribute)), "-")
     if is_choice:
-        return Obstacle(named, "the code compares it and would go another way", None)
+        return Obstacle(named, "the code compares it and would go another way", None, equation.left)
     return Obstacle(
         named, f"the code computes a size with it that the cut needs to be {equation.right}", equation.node
     )

@@ -39,7 +39,9 @@ def find_ties(groups: Groups, probe: Probe, more: More | None = None, *, strict:
     found = all_equations(groups, probe, sizes, more, strict)
     stay = constants(probe) if strict.constants else fixed(probe, groups.graph, groups.coupling.values)
     found += [Equation(u.expression, u.value, u.node) for u in stay]
-    return _Search(groups, probe, found, lengths(groups, probe, sizes)).run()
+    search = _Search(groups, probe, found, lengths(groups, probe, sizes))
+    search.keep_ratios(strict.comparisons)
+    return search.run()
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,17 @@ class _Search:
                 self.pure.setdefault(equation.left, []).append(equation)
         self.defined = self._definitions()
         self.random = random.Random(0)
+
+    def keep_ratios(self, comparisons: Iterable[Compound]) -> None:
+        """Adds that both sides of each comparison stay in proportion, so that it comes out as before at any width."""
+        whole = self._at([Fraction(1)] * len(self.units))
+        anchor = next(n for n in self.probe.graph.nodes if n.op == "call_function")
+        for comparison in sorted(comparisons, key=str):
+            left, right = comparison.operands
+            with contextlib.suppress(ArithmeticError, ValueError, TypeError):
+                one, other = (evaluate(side, lambda leaf: self._value(leaf, whole)) for side in (left, right))
+                sides = (Compound("mul", (left, other)), Compound("mul", (right, one)))
+                self.equations = [*self.equations, Equation(Compound("eq", sides), True, anchor)]
 
     def run(self) -> Ties:
         quiet = 0
