@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from coverage_hf_entry import VOCABULARY, Entry, tokens
@@ -134,7 +135,7 @@ ENTRIES: dict[str, Entry] = {
     "recurrent-gemma": _grouped("RecurrentGemma", lru_width=48, attention_window_size=6, block_types=["recurrent",
         "recurrent", "attention"], conv1d_width=4),
     "rwkv": _entry("Rwkv", attention_hidden_size=48, context_length=64),
-    "xlstm": _entry("xLSTM", num_blocks=3, num_heads=4, embedding_dim=48, chunk_size=16),
+    "xlstm": replace(_entry("xLSTM", num_blocks=3, num_heads=4, embedding_dim=48, chunk_size=16), lifted=False),
     "llama4-text": Entry("Llama4ForCausalLM", tokens, {**SMALL, **EXPERTS, "num_key_value_heads": 2, "head_dim": 12,
         "intermediate_size_mlp": 80, "interleave_moe_layer_step": 2, "attention_chunk_size": 8},
         config_class="Llama4TextConfig"),

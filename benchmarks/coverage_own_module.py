@@ -22,8 +22,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.coupling import Axis, Coupling, Groups, Mixing, Value, bind
-from secateur.graph import fetch, op_name
+from secateur.coupling import Axis, Coupling, Groups, Mixing, Value, bind, find_groups
+from secateur.errors import SecateurError
+from secateur.graph import fetch, op_name, trace
 from secateur.surgery import Sizes, emit, relative_error
 from secateur.surgery.precise import PRECISE
 
@@ -49,6 +50,8 @@ def own_module_error(model: nn.Module, groups: Groups, dead: np.ndarray) -> dict
     """
     if groups.graph.parameters > MOST_PARAMETERS:
         return {"none": f"more than {MOST_PARAMETERS:,} parameters"}
+    if groups.graph.folded:
+        groups = _folded_in_double(model, groups)
     columns, closed = reading_columns(groups, {n for n, _ in model.named_parameters()})
     open_units = dead[~closed[dead]]
     if not len(open_units):
@@ -75,6 +78,20 @@ def own_module_error(model: nn.Module, groups: Groups, dead: np.ndarray) -> dict
         "error": max(map(relative_error, found, expected), default=0.0),
         "effect": max(map(relative_error, before, expected), default=0.0),
     }
+
+
+def _folded_in_double(model: nn.Module, groups: Groups) -> Groups:
+    """The same groups with what follows from parameters alone computed in double precision, as the owner's module does.
+
+    Where the model does not run in double precision by itself, these are rounded to single precision.
+    """
+    given = pytree.tree_map(_double, (groups.graph.args, dict(groups.graph.kwargs)))
+    try:
+        again = find_groups(trace(copy.deepcopy(model).double(), given[1] or given[0]))
+    except (SecateurError, RuntimeError, TypeError):
+        return groups
+    same = [g.atoms.tolist() for g in again] == [g.atoms.tolist() for g in groups]
+    return again if same else groups
 
 
 def reading_columns(groups: Groups, names: set[str]) -> tuple[Mapping[tuple[str, int], Axis], np.ndarray]:

@@ -33,6 +33,20 @@ def scattered(h: Tensor) -> Tensor:
     return h.scatter(1, where, h[:, 2:4])
 
 
+def rows_put(m: Any, x: Tensor) -> Tensor:
+    words = m.a(x)
+    return m.c(words.masked_scatter((x[:, :1] > 0).expand_as(words), m.b(x)))
+
+
+def values_put(m: Any, x: Tensor) -> Tensor:
+    words = m.a(x)
+    return m.d(m.c(words.masked_scatter(words > 0, m.b(x))))
+
+
+BESIDE: dict[str, Any] = {
+    "layers": linear(("a", 16, 12), ("b", 16, 12), ("c", 12, 8), ("d", 8, 5)),
+    "inputs": (4, 16),
+}
 CHANNELS = {"a.weight:0": "12 | a.weight:0 b.weight:1"}
 TOKENS = {"layers": linear(("a", 16, 12), ("b", 12, 5)), "inputs": (2, 4, 16)}
 IMAGES: dict[str, Any] = {
@@ -57,6 +71,8 @@ CASES = (
          lambda m, x: m.c((g := torch.meshgrid(m.a(x)[0], m.b(x)[0], indexing="ij"))[0]).sum(0) + m.d(g[1].t()).sum(0),
          {"a.weight:0": "12 | a.weight:0 d.weight:1", "b.weight:0": "8 | b.weight:0 c.weight:1"},
          linear(("a", 16, 12), ("b", 16, 8), ("c", 8, 5), ("d", 12, 5)), (2, 16)),
+    Rule("rows put in by a mask", rows_put, {"a.weight:0": "12 | a.weight:0 b.weight:0 c.weight:1"}, **BESIDE),
+    Rule("values put in by a mask lock both", values_put, {"c.weight:0": "8 | c.weight:0 d.weight:1"}, **BESIDE),
 )  # fmt: skip
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import fx
+
 from secateur.coupling.facts import Axes, Axis, Facts
 from secateur.coupling.rules.parts import gather, looked_up
 from secateur.coupling.rules.pointwise import pointwise
-from secateur.coupling.values import Arguments, Value
+from secateur.coupling.values import Arguments, Value, op_name
 
 _FOUND = "the operator picks positions by their values"
 _WRITTEN = "its positions are written by index"
@@ -77,6 +79,42 @@ def take_along(f: Facts, a: Arguments) -> Axes | list[Axes]:
     return gather(f, a, a.indices) if same and 1 not in a.indices.shape else positions(f, a)
 
 
+def masked_scatter(f: Facts, a: Arguments) -> Axes:
+    """Where ``mask`` holds, the values of ``source`` one after another instead of those of ``self``.
+
+    A mask that is the same along the last axis puts whole rows of the source in, if these are as long: so the features
+    of an image take the place of words.
+    """
+    value, mask, source = a.self, a.mask, a.source
+    rows = len(source) > 0 and len(source[-1]) == a.shape[-1] and _same_along_the_last(a.given["mask"])
+    if not rows or value.shape != a.shape:
+        for axis in (*value.axes, *mask.axes, *source.axes):
+            f.pin(axis, _FOUND)
+        return tuple(f.pinned(n) for n in a.shape)
+    for axis in (*mask.axes[:-1], *source.axes[:-1]):
+        f.pin(axis, _FOUND)
+    lead = [f.pin(axis, _WRITTEN) for axis in value.axes[:-1]]
+    return (*lead, f.same(value[-1], source[-1], *(x for x in mask.axes[-1:] if len(x) > 1)))
+
+
+def _same_along_the_last(node: fx.Node) -> bool:
+    """Whether a tensor is one of size one along its last axis, only copied and expanded."""
+    while node.meta["val"].shape[-1] != 1:
+        if (
+            node.op != "call_function"
+            or op_name(node) not in _EXPANDING
+            or not isinstance(node.args[0], fx.Node)
+        ):
+            return False
+        node = node.args[0]
+    return True
+
+
+_EXPANDING = frozenset(
+    f"aten::{n}" for n in ("expand", "expand_as", "to", "clone", "contiguous", "detach", "alias")
+)
+
+
 def categories(f: Facts, a: Arguments) -> Axes:
     """Class indices as vectors with a one."""
     return (*a.self.axes, f.pinned(a.shape[-1]))
@@ -104,6 +142,7 @@ TABLE = {
     ),
     "aten::take": positions,
     "aten::take_along_dim": take_along,
+    **dict.fromkeys(("aten::masked_scatter", "aten::masked_scatter_"), masked_scatter),
     "aten::one_hot": categories,
     **dict.fromkeys(("aten::isin", "aten::bucketize", "aten::searchsorted"), sought),
     **dict.fromkeys(("aten::index_put", "aten::index_put_", "aten::_unsafe_index_put"), index_put),

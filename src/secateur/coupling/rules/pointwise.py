@@ -85,7 +85,8 @@ TABLE = {
         pointwise,
     ),
     **dict.fromkeys(
-        ("aten::copy_", "aten::fill_", "aten::masked_fill_", "aten::add_", "aten::mul_", "aten::sub_", "aten::div_"),
+        ("aten::copy_", "aten::fill_", "aten::masked_fill_", "aten::add_", "aten::mul_", "aten::sub_", "aten::div_",
+         "aten::floor_divide_", "aten::divide_", "aten::true_divide_", "aten::multiply_", "aten::subtract_"),
         write,
     ),
     "aten::prelu": prelu,
