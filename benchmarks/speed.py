@@ -28,7 +28,7 @@ from cifar_page import update, write_text  # noqa: E402
 from processes import Record, installed, read_store, run_apart  # noqa: E402
 
 TOOLS = ("secateur", "torch-pruning")
-ANALYSIS = ("groups", "score", "plan", "cut")  # of either tool; its peer scores inside its cut
+ANALYSIS = ("form", "groups", "score", "plan", "cut")  # of either tool; the peer scores inside its cut
 SECONDS, BYTES = 300.0, 8_000_000_000
 
 
@@ -121,8 +121,13 @@ def page(records: Mapping[str, Record], models: Sequence[str], about: Mapping[st
         "",
         f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), one thread, "
         f"Python {about['python']}; {versions}. Medians over {about['rounds']} processes for each model and tool, one "
-        "process at a time, the two tools in turn. Seconds. Export: `sc.trace`, which is torch.export, bringing its "
-        "program into one form, and comparing it with the model. Ratio: theirs to our analysis and cut together.",
+        "process at a time, the two tools in turn; each has run the model once before. Seconds. Both keep half of "
+        "every layer by L2 magnitude. Export: torch.export, and its program as a module. Form: bringing that program "
+        "into one form. Groups, score, plan and cut: as `sc.prune` does them, with heads and groups that lose units of "
+        "their own. Check: the program beside the model, and the cut beside the masked original at every node; "
+        "Torch-Pruning has none. Ratio: Torch-Pruning's dependency graph and step, to form, groups, score, plan and "
+        "cut together. Garbage is collected between the parts, outside of the clock: what torch.export leaves is not "
+        "cleared away at the cost of another part.",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",

@@ -31,7 +31,17 @@ from secateur.graph import Graph, trace
 from secateur.planning import Budget, Global, Plan, Rounding, Uniform, allocate
 from secateur.recovery import carry_optimizer
 from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
-from secateur.surgery import Pruned, Verification, cut, load, prune, save
+from secateur.surgery import (
+    CutShards,
+    Pruned,
+    Verification,
+    cut,
+    cut_shards,
+    load,
+    open_checkpoint,
+    prune,
+    save,
+)
 from secateur.task import Task, classification
 
 if TYPE_CHECKING:
@@ -43,6 +53,7 @@ __all__ = [
     "Budget",
     "CorruptFile",
     "Criterion",
+    "CutShards",
     "DataError",
     "Global",
     "Graph",
@@ -83,8 +94,10 @@ __all__ = [
     "classification",
     "compress",
     "cut",
+    "cut_shards",
     "find_groups",
     "load",
+    "open_checkpoint",
     "prune",
     "save",
     "score",

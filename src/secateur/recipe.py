@@ -24,6 +24,7 @@ CRITERIA = ("magnitude", "taylor", "random")
 ALLOCATORS = ("global", "uniform")
 MINIMISED = ("latency", "size", "params", "macs")
 OPTIMISERS = ("adamw", "sgd")
+FORMS = ("graph", "module", "auto")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Recipe:
         model, model_args, weights, pretrained, input: the model, by name, and its example input's shape.
         data, data_options: the data, by name.
         free_outputs: outputs of the model that may get narrower: true for all, or ``{name: [axes]}``.
+        form: ``module`` for widths that the user's own class can compute, so that ``load(RUN, into=)`` gives it, or an
+            error before any training; ``auto`` for these where they can be had; ``graph`` for any widths.
         task: ``classification`` or ``package.module:callable``.
         budget: what the result may cost.
         minimise: with a quality budget alone, what is made as small as that allows.
@@ -98,6 +101,7 @@ class Recipe:
     data: str | None = None
     data_options: dict[str, Any] = field(default_factory=dict)
     free_outputs: bool | dict[str, Any] = False
+    form: str = "graph"
     task: str = "classification"
     budget: Budget = field(default_factory=Budget)
     minimise: str | None = None
@@ -118,6 +122,7 @@ class Recipe:
         _one_of("criterion", self.criterion.name, CRITERIA)
         _one_of("allocator", self.allocator, ALLOCATORS)
         _one_of("optimizer", self.recovery.optimizer, OPTIMISERS)
+        _one_of("form", self.form, FORMS)
         _one_of("device", self.device, ("local",))
         kinds = {a.kind for a in self.budget.amounts()}
         if "sparsity" in kinds:

@@ -145,6 +145,13 @@ class DimensionsOutside(Heads):
         return self.o(y.permute(0, 2, 3, 1).reshape(b, n, -1))
 
 
+class Neighbours(Heads):
+    """What stands beside a dimension of the values matters: each head keeping its own would change that."""
+
+    def mixed(self, y: Tensor) -> Tensor:
+        return F.local_response_norm(y.movedim(-1, 1), 3).movedim(1, -1)
+
+
 class OneKey(Heads):
     def __init__(self) -> None:
         super().__init__(keys=1)
@@ -174,11 +181,21 @@ def free(model: nn.Module) -> set[str]:
         (MixedHeads, {"q", "k"}),
         (MixedHeadsByMatmul, {"q", "k"}),
         (DimensionsOutside, set()),
+        (Neighbours, {"q", "k"}),
         (OneKey, set()),
     ],
 )
 def test_what_heads_share_is_not_free(kind: type[nn.Module], expected: set[str]) -> None:
     assert free(kind()) == expected
+
+
+def test_units_that_an_operator_reads_beside_their_neighbours() -> None:
+    groups = groups_of(Neighbours())
+    assert groups.ordered == {
+        g.name for g in groups if "v.weight" in {m.param for m in g.members} and g.units == INNER
+    }
+    assert len(groups.ordered) == 1
+    assert not groups_of(Heads()).ordered
 
 
 class SameWidth(nn.Module):

@@ -101,6 +101,30 @@ def test_equal_products_have_equal_factors() -> None:
     assert classes(solution, b) == classes(solution, d)
 
 
+def test_products_that_agree_are_left_alone_where_others_disagree() -> None:
+    """Heads are repeated keys and repeated values, each merged with the batch: three products beside two that clash."""
+    f = Facts()
+    batch, heads = f.pinned(2), f.fresh(4)
+    pairs = [(f.fresh(2), f.fresh(2)) for _ in range(2)]
+    for pair in pairs:
+        f.merge(pair)
+        f.same(f.merge((batch, heads)), f.merge((batch, *pair)))
+    solution = solve(f)
+    (key, times), (value, again) = ([classes(solution, a) for a in pair] for pair in pairs)
+    assert key == value and times == again and all((*key, *times))
+
+
+def test_a_pinned_factor_does_not_keep_two_products_from_being_made_one() -> None:
+    f = Facts()
+    batch, heads = f.pinned(2), f.fresh(4)
+    (key, times), (value, again) = ((f.fresh(2), f.fresh(2)) for _ in range(2))
+    f.same(f.merge((batch, heads)), f.merge((batch, key, times)))
+    f.same(heads, f.merge((value, again)))
+    solution = solve(f)
+    assert classes(solution, key) == classes(solution, value) and all(classes(solution, key))
+    assert classes(solution, times) == classes(solution, again) and all(classes(solution, times))
+
+
 def test_the_order_of_merging_does_not_matter() -> None:
     """(A and M) and B against A and (M and B): comparing pairs would never end."""
     f = Facts()

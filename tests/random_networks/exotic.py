@@ -9,6 +9,7 @@ from torch import nn
 
 from tests.random_networks.block import Spec, rows_of, weight
 from tests.random_networks.choices import Choices
+from tests.random_networks.rows import reducing
 from tests.random_networks.scope import Made, Scope, divisor, width
 
 
@@ -138,12 +139,9 @@ def across_channels(c: Choices, s: Scope) -> Made | None:
     """Operators that see neighbouring channels or all of them, some of which nobody has a rule for."""
     if not s.x.is_map:
         return None
-    options = [
-        "F.local_response_norm(x, 3)",
-        "F.softmax(x, 1)",
-        "F.normalize(x, dim=1)",
-        "x - x.mean(1, keepdim=True)",
-    ]
+    across = ["F.local_response_norm({x}, 3)", "F.softmax({x}, 1)", "F.normalize({x}, dim=1)",
+              "{x} - {x}.mean(1, keepdim=True)"]  # fmt: skip
+    options = []
     if len(s.x.space) == 2:
         options += [
             "torch.fft.rfft2(x).real.mean((2, 3), keepdim=True) + x",
@@ -151,11 +149,10 @@ def across_channels(c: Choices, s: Scope) -> Made | None:
         ]
     if len(s.x.space) == 1:
         options += ["x.unfold(2, 2, 1).mean(-1)" if s.x.space[0] > 2 else "x"]
-    text = c.pick(options)
-    out = s.x.with_space([s.x.space[0] - 1]) if "unfold(2" in text else s.x
-    made = s.code(text, out)
-    made.block.told(blind=not s.x.fixed[0] and "1" in text)
-    return made
+    text = c.pick([*across, *options])
+    if text in across:
+        return reducing(c, s, text, s.x, 1)
+    return s.code(text, s.x.with_space([s.x.space[0] - 1]) if "unfold(2" in text else s.x)
 
 
 def attended_pool(c: Choices, s: Scope) -> Made | None:

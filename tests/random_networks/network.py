@@ -36,6 +36,16 @@ INPUTS = (
 )
 
 
+def batch_is_two(*inputs: Tensor) -> None:
+    """What the code of some models insists on.
+
+    Raises:
+        ValueError: the batch is another.
+    """
+    if any(t.shape[0] != 2 for t in inputs):
+        raise ValueError("the batch is two")
+
+
 class Network(nn.Module):
     """The blocks as one module with up to three inputs.
 
@@ -62,8 +72,8 @@ class Network(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor | None = None, c: Tensor | None = None) -> Any:
         values: list[Any] = [t for t in (a, b, c) if t is not None]
-        if self.fixed and any(t.shape[0] != 2 for t in values):
-            raise ValueError("the batch is two")
+        if self.fixed:
+            batch_is_two(*values)
         for made in self.made:
             result = made.block(*(values[i] for i in made.inputs))
             values += result if isinstance(result, (tuple, list)) else [result]

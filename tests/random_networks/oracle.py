@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.planning import Plan
+from secateur.planning import Blocks, Plan
 from tests.random_networks.block import Block
 from tests.random_networks.network import Network
 
@@ -76,10 +76,12 @@ def masked(network: Network, plan: Plan) -> Network | None:
     told = copy.deepcopy(network)
     tensors = told.state_dict(keep_vars=True)
     kept: dict[int, dict[int, Tensor]] = {}
+    blocks: dict[tuple[int, int], Blocks] = {}
     for name, axes in plan.kept.items():
         if name in tensors:
             tensor = tensors[name]
             kept[id(tensor)] = {a: _mask(tensor.shape[a], indices) for a, indices in axes.items()}
+            blocks |= {(id(tensor), a): b for a, b in plan.permuted.get(name, {}).items()}
     for block in told.blocks:
         assert isinstance(block, Block)
         if block.blind or (block.tokens and 0 in kept.get(id(block.get_parameter(block.tokens)), {})):
@@ -90,10 +92,22 @@ def masked(network: Network, plan: Plan) -> Network | None:
         _zero_queries(told, kept)
         for tensor, axis in _consumed(told):
             gone = kept.get(id(tensor), {}).get(axis)
-            if gone is not None:
+            if (id(tensor), axis) in blocks:
+                _zero_blocks(tensor, axis, blocks[id(tensor), axis], kept[id(tensor)])
+            elif gone is not None:
                 tensor.index_fill_(axis, (~gone).nonzero()[:, 0], 0.0)
     _restrict_norms(told, kept)
     return told
+
+
+def _zero_blocks(tensor: Tensor, axis: int, blocks: Blocks, kept: Mapping[int, Tensor]) -> None:
+    """Zeroes what each block of rows that stays does not keep; rows that are gone are read by nobody."""
+    whole = torch.ones(tensor.shape[blocks.over], dtype=torch.bool)
+    rows = kept.get(blocks.over, whole).nonzero()[:, 0].split(blocks.rows)
+    for own, indices in zip(rows, blocks.indices, strict=True):
+        part = tensor.index_select(blocks.over, own)
+        part.index_fill_(axis, (~_mask(tensor.shape[axis], indices)).nonzero()[:, 0], 0.0)
+        tensor.index_copy_(blocks.over, own, part)
 
 
 def _mask(size: int, indices: tuple[int, ...]) -> Tensor:

@@ -74,9 +74,15 @@ def apart(found: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def random_plan(groups: Groups, rng: np.random.Generator, least: float = 0.3, most: float = 0.5) -> Plan:
-    """Removes a random share of the units of every group, random ones, never all."""
-    dead = [np.empty(0, dtype=np.int64)]
+    """Removes a random share of the units of every group, random ones, never all.
+
+    Of half the groups that may choose anew in each head, or in each group of a convolution, other ones in each.
+    """
+    dead, orders = [np.empty(0, dtype=np.int64)], {}
     for group in groups:
         count = round(rng.uniform(least, most) * group.units)
         dead.append(rng.permutation(group.atoms)[: min(max(count, 1), group.units - 1)])
-    return plan_of(groups, np.concatenate(dead))
+        if group.name in groups.contexts and rng.integers(2):
+            contexts, units = groups.contexts[group.name].shape
+            orders[group.name] = rng.permuted(np.tile(np.arange(units), (contexts, 1)), axis=1)
+    return plan_of(groups, np.concatenate(dead), orders)

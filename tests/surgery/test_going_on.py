@@ -107,6 +107,27 @@ def test_three_rounds_are_one_plan_on_the_original(name: str) -> None:
     agree(at_once, model, inputs)
 
 
+class Listed(nn.Module):
+    """Takes features by a list in the code, which a cut writes anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).tanh()
+        return self.b(x[:, [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]].sin() + x)
+
+
+def test_a_list_that_one_cut_wrote_is_written_anew_by_the_next() -> None:
+    x = torch.randn(4, 8)
+    model = Listed()
+    once = sc.prune(model, x, keep=0.6, rounding=sc.Rounding(1), criterion=sc.Random(1))
+    twice = sc.prune(once.model, x, keep=0.6, rounding=sc.Rounding(1), criterion=sc.Random(2))
+    assert 0 < twice.model.a.weight.shape[0] < once.model.a.weight.shape[0] < 12
+    agree(sc.cut(model, once.plan.then(twice.plan), x), twice.model, x, rtol=0, atol=1e-6)
+
+
 def test_rounds_with_training_between() -> None:
     """Each round cuts what training has left; the plans still compose."""
     model: nn.Module = copy.deepcopy(ready("residual")[0])

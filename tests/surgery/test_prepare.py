@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from secateur.coupling import Arguments, Axes, Facts, Groups, Placement, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import op_name, trace
-from secateur.planning import plan_of
+from secateur.planning import choice_of, plan_of
 from secateur.surgery import Folds, Prepared, Rescale, Sizes, cut_groups, emit, fold, prepare, verify
 from secateur.task import call
 from tests.surgery.test_rescale import Attention, Clamped, QueryIsKey
@@ -58,6 +58,29 @@ def test_a_prepared_program_is_the_original(name: str, seed: int) -> None:
         same = torch.utils._pytree.tree_leaves(call(result.prepared.groups.graph.module, double))
     for a, b in zip(same, expected, strict=True):
         assert float((a - b).abs().max()) <= 1e-10 * float(b.abs().max())
+
+
+class Threshold(nn.Module):
+    """What is above a threshold in one group of channels decides there, wherever the channels come to stand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 6, 3, groups=3)
+        self.c = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.c(self.b(torch.where(x > 0.1, x, -x.sign())).mean((2, 3)))
+
+
+def test_what_decides_is_compared_where_it_comes_to_stand() -> None:
+    torch.manual_seed(0)
+    model = Threshold().double()
+    groups = find_groups(trace(model, torch.randn(2, 3, 5, 5, dtype=torch.float64)))
+    plan = random_free_plan(groups, 0)
+    assert len(choice_of(groups, plan).orders) == 2
+    result = cut_groups(groups, plan)
+    assert result.prepared.max_relative_error <= 1e-12 and result.verification.max_relative_error <= 1e-12
 
 
 @pytest.mark.parametrize("name", FREE)

@@ -37,7 +37,7 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     assert list(own) == list(new) and all(
         torch.equal(own[k], new[k]) and own[k].dtype == new[k].dtype for k in own
     )
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((PROGRAM, WEIGHTS, REFERENCE))
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((PROGRAM, WEIGHTS, REFERENCE, "plan.json"))
 
 
 def test_a_loaded_model_trains_and_is_cut_again(tmp_path: Path) -> None:

@@ -3,5 +3,6 @@
 from secateur.cost.macs import Macs, layer_of, modules_with_weights
 from secateur.cost.params import Params
 from secateur.cost.record import BoundCost, Cost, Term
+from secateur.cost.tally import Tally
 
-__all__ = ["BoundCost", "Cost", "Macs", "Params", "Term", "layer_of", "modules_with_weights"]
+__all__ = ["BoundCost", "Cost", "Macs", "Params", "Tally", "Term", "layer_of", "modules_with_weights"]

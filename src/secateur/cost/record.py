@@ -53,7 +53,8 @@ class Cost(ABC):
         """The cost of cuts of these groups, without the blocks that are removed from them."""
         terms, removal = self.terms(groups), groups.removal
         left = [t for t in terms if t.source not in removal.gone and t.source not in removal.state]
-        return BoundCost(self.kind, groups.coupling, left, sum(t.dense for t in terms))
+        dense = sum(t.dense for t in terms if t.source not in removal.unread)
+        return BoundCost(self.kind, groups.coupling, left, dense)
 
     def of_blocks(self, groups: Groups) -> dict[str, float]:
         """What each removable block costs before any cut, by name; it is saved when the block alone goes."""
@@ -69,6 +70,29 @@ class Cost(ABC):
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Terms as arrays: a term is its constant times the kept lengths of its axes.
+
+    Args:
+        classes: int64, of the positions of all axes that live and die differently, one after the other.
+        starts: int64, where each of these axes begins.
+        constants: float64 ``[terms]``.
+        which: int64 ``[factors]``: the axis that a factor of a term is the length of.
+        owner: int64 ``[factors]``: the term, ascending.
+    """
+
+    classes: np.ndarray
+    starts: np.ndarray
+    constants: np.ndarray
+    which: np.ndarray
+    owner: np.ndarray
+
+    def counts(self, alive: np.ndarray) -> np.ndarray:
+        """int64 ``[axes]``: kept lengths."""
+        return np.add.reduceat(alive[self.classes], self.starts, dtype=np.int64)
+
+
+@dataclass(frozen=True)
 class BoundCost:
     """A cost ready to be evaluated for any choice of what lives.
 
@@ -81,24 +105,32 @@ class BoundCost:
     dense: float
 
     @cached_property
-    def _layout(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        axes: dict[int, Axis] = {id(a): a for t in self.parts for a in t.axes}
-        order = {key: i for i, key in enumerate(axes)}
-        classes = [self.coupling.classes(a) for a in axes.values()]
-        starts = np.cumsum([0, *(len(c) for c in classes)])[:-1].astype(np.int64)
-        flat = np.concatenate(classes) if classes else np.empty(0, dtype=np.int64)
-        constants = np.array([t.constant for t in self.parts])
-        which = np.array([order[id(a)] for t in self.parts for a in t.axes], dtype=np.int64)
-        owner = np.array([i for i, t in enumerate(self.parts) for _ in t.axes], dtype=np.int64)
-        return flat, starts, constants, which, owner
+    def layout(self) -> Layout:
+        """The terms as arrays."""
+        distinct: dict[int, np.ndarray] = {}
+        which, owner = [], []
+        for i, term in enumerate(self.parts):
+            for axis in term.axes:
+                classes = self.coupling.classes(axis)
+                distinct.setdefault(id(classes), classes)
+                which.append(id(classes))
+                owner.append(i)
+        order = {key: i for i, key in enumerate(distinct)}
+        lengths = np.array([len(c) for c in distinct.values()], dtype=np.int64)
+        return Layout(
+            np.concatenate(list(distinct.values())) if distinct else np.empty(0, dtype=np.int64),
+            np.cumsum(lengths) - lengths,
+            np.array([t.constant for t in self.parts]),
+            np.array([order[key] for key in which], dtype=np.int64),
+            np.array(owner, dtype=np.int64),
+        )
 
     def by_term(self, alive: np.ndarray) -> np.ndarray:
         """Each term's cost; ``alive`` is bool ``[labels]``."""
-        flat, starts, constants, which, owner = self._layout
-        values = constants.copy()
-        if len(flat):
-            counts = np.add.reduceat(alive[flat].astype(np.int64), starts)
-            np.multiply.at(values, owner, counts[which])
+        layout = self.layout
+        values = layout.constants.copy()
+        if len(layout.classes):
+            np.multiply.at(values, layout.owner, layout.counts(alive)[layout.which])
         return values
 
     def of(self, alive: np.ndarray) -> float:

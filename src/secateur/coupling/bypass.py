@@ -27,21 +27,26 @@ class Removal:
         blocks: what was asked for, branches of whole blocks included.
         dropped: arguments of calls that count as zero: the terms of removed branches.
         bypassed: outputs of removed blocks, with what comes in in their place.
-        instead: nodes that only hand on another's value now, and whose.
+        stands: nodes that stand for another one, and for which.
+        instead: those of them that are needed: they only hand on the other's value now.
         copied: those of them that must be copies, since one of the two is written over later.
         gone: nodes that nothing needs any more.
         unseen: those of them inside bypassed blocks.
         state: tensors that only these read, by name.
+        unread: those of ``gone`` and of ``state`` that nothing read to begin with: they were never part of the program,
+            only of the class.
     """
 
     blocks: tuple[Block, ...] = ()
     dropped: Mapping[fx.Node, frozenset[str]] = field(default_factory=dict)
     bypassed: Mapping[fx.Node, fx.Node] = field(default_factory=dict)
+    stands: Mapping[fx.Node, fx.Node] = field(default_factory=dict)
     instead: Mapping[fx.Node, fx.Node] = field(default_factory=dict)
     copied: frozenset[fx.Node] = frozenset()
     gone: frozenset[fx.Node] = frozenset()
     unseen: frozenset[fx.Node] = frozenset()
     state: frozenset[str] = frozenset()
+    unread: frozenset[fx.Node | str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,10 +59,12 @@ class Removal:
             self,
             dropped={nodes[n]: names for n, names in self.dropped.items()},
             bypassed={nodes[n]: nodes[other] for n, other in self.bypassed.items()},
+            stands={nodes[n]: nodes[other] for n, other in self.stands.items()},
             instead={nodes[n]: nodes[other] for n, other in self.instead.items()},
             copied=frozenset(nodes[n] for n in self.copied),
             gone=frozenset(nodes[n] for n in self.gone),
             unseen=frozenset(nodes[n] for n in self.unseen),
+            unread=frozenset(n if isinstance(n, str) else nodes[n] for n in self.unread),
         )
 
 
@@ -74,12 +81,15 @@ def removal_of(graph: Graph, blocks: Iterable[Block], every: Iterable[Block]) ->
     terms = [by_name[n] for b in asked if b.whole for n in b.branches]
     terms += [b for b in asked if b.kind == "branch"]
     dropped = {(b.reader, b.argument) for b in terms if b.reader is not None}
-    bypassed = {b.exit: b.entry for b in asked if b.kind == "block" and not b.whole}
+    bypassed: dict[fx.Node, fx.Node] = {}
+    for block in sorted(asked, key=lambda b: flow.order[b.exit]):
+        if block.kind == "block" and not block.whole:  # what comes in may be the output of another that went
+            bypassed[block.exit] = bypassed.get(block.entry, block.entry)
     shortcuts = {b.exit: b.entry for b in asked if b.whole}
-    instead = standing(flow.nodes, dropped, {**bypassed, **shortcuts})
-    live = flow.live(instead)
+    stands = standing(flow.nodes, dropped, {**bypassed, **shortcuts})
+    live = flow.live(stands)
     gone = flow.live() - live
-    instead = {n: other for n, other in instead.items() if n in live}
+    instead = {n: other for n, other in stands.items() if n in live}
     by_reader: dict[fx.Node, set[str]] = {}
     for reader, argument in dropped:
         by_reader.setdefault(reader, set()).add(argument)
@@ -87,6 +97,7 @@ def removal_of(graph: Graph, blocks: Iterable[Block], every: Iterable[Block]) ->
         blocks=asked,
         dropped={n: frozenset(a) for n, a in by_reader.items()},
         bypassed=bypassed,
+        stands=stands,
         instead=instead,
         copied=frozenset(_written_later(flow, instead, gone)),
         gone=frozenset(gone),

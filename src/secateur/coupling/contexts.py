@@ -4,8 +4,9 @@ The dimensions of a head stand in the parameters only together with the heads. P
 in everything that carries them, leaves the function as it is; so each head may lose dimensions of its own, and a
 rectangle is cut all the same. A group is free *within* another one, its context, if every value that carries it
 carries the context too, on the same axis or on one other, and no operator sums over the context while the group
-lives on. A table that all heads share, such as a norm's weight or a rotary embedding, carries no heads, so that it
-disqualifies the group by itself. What is found here is checked by running, where it is used.
+lives on, or reads its units beside their neighbours. A table that all heads share, such as a norm's weight or a
+rotary embedding, carries no heads, so that it disqualifies the group by itself. What is found here is checked by
+running, where it is used.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import fx
 
+from secateur.coupling.classes import distinct
 from secateur.coupling.facts import Axes, Axis
 from secateur.coupling.values import Value
 from secateur.graph import outputs
@@ -130,23 +132,26 @@ class _Index:
         for i, group in enumerate(groups):
             self.owner[group.atoms] = i
             self.place[group.atoms] = np.arange(group.units)
-        self._known: dict[int, tuple[Axis, _Summary]] = {}
+        # By the identity of an axis's classes, which are kept, and by all that else matters.
+        self._known: dict[int, _Summary] = {}
+        self._placed: dict[tuple[int, ...], tuple[Placement, ...] | None] = {}
 
     def summary(self, axis: Axis) -> _Summary:
         """What an axis carries."""
-        if id(axis) not in self._known:
-            self._known[id(axis)] = (axis, self._summarise(axis))
-        return self._known[id(axis)][1]
+        key = id(self.coupling.classes(axis))
+        if key not in self._known:
+            self._known[key] = self._summarise(axis)
+        return self._known[key]
 
     def _summarise(self, axis: Axis) -> _Summary:
         if not axis.any():
             return _NOTHING
         where, atoms = self.coupling.pairs(axis)
         owner = self.owner[atoms]
-        present = np.unique(owner[owner >= 0]).tolist()
+        present = distinct(owner[owner >= 0]).tolist()
         if not present:
             return _NOTHING
-        if len(where) <= len(axis) and len(np.unique(where)) == len(where):  # no products
+        if len(where) <= len(axis) and (where[1:] > where[:-1]).all():  # no products
             full = frozenset(present if len(present) == 1 and len(where) == len(axis) else ())
             return _Summary(frozenset(present), frozenset(present), full, {})
         counts = {g: np.bincount(where[owner == g], minlength=len(axis)) for g in present}
@@ -176,6 +181,12 @@ class _Index:
     def placements(self, group: Group, within: Group, axes: Axes) -> tuple[Placement, ...] | None:
         """Where a group stands in a value, by contexts; None if it does not stand there evenly."""
         g, f = self.number[group.name], self.number[within.name]
+        key = (g, f, *(id(self.coupling.classes(a)) for a in axes))
+        if key not in self._placed:
+            self._placed[key] = self._place(g, f, group, within, axes)
+        return self._placed[key]
+
+    def _place(self, g: int, f: int, group: Group, within: Group, axes: Axes) -> tuple[Placement, ...] | None:
         summaries = [self.summary(a) for a in axes]
         found: list[Placement] = []
         for i, axis in enumerate(summaries):
@@ -273,6 +284,8 @@ def _allowed(groups: Groups, index: _Index, values: Mapping[int, list[Axes]]) ->
         possible = [p for axes in carrying for _, p in index.carriers(g, [index.summary(a) for a in axes])]
         if possible and (left := frozenset.intersection(*possible)):
             allowed[g] = left
+    for name in groups.ordered:
+        allowed.pop(index.number[name], None)
     for output in outputs(groups.graph):  # whoever reads it knows of no permutation
         for axis in coupling.values[output.node].axes:
             for g in index.summary(axis).present:

@@ -100,8 +100,16 @@ class Coupling:
 
     def pairs(self, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
         """int64 ``[k]`` each: every position of an axis that may go, once with each atom that it stands with."""
-        atoms, where = self.solution.atoms_of(self.classes(axis))
-        return where, atoms
+        classes = self.classes(axis)
+        known = self._pairs.get(id(classes))
+        if known is None:
+            atoms, where = self.solution.atoms_of(classes)
+            known = self._pairs[id(classes)] = (where, atoms)
+        return known
+
+    @cached_property
+    def _pairs(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}  # by the identity of classes, which are kept
 
     @cached_property
     def mixings(self) -> Mapping[fx.Node, list[Mixing]]:

@@ -65,13 +65,17 @@ class Product:
 
 @dataclass(frozen=True)
 class Mixing:
-    """An operator reads across an axis: a contraction (mask and go on) or a norm, softmax or mean (restrict)."""
+    """An operator reads across an axis: a contraction (mask and go on) or a norm, softmax or mean (restrict).
+
+    ``ordered`` if it matters which position is next to which, so that units there are not alike.
+    """
 
     node: fx.Node
     argument: str
     axis: int
     labels: Axis
     restricts: bool
+    ordered: bool = False
 
 
 @dataclass
@@ -219,14 +223,17 @@ class Facts:
             labels = self.same(labels, other)
         self._mix(argument, axis, labels, restricts=False)
 
-    def reduce(self, argument: str, axis: int, labels: Axis) -> None:
-        """The current node normalises or averages over an axis: removed positions change the rest."""
-        self._mix(argument, axis, labels, restricts=True)
+    def reduce(self, argument: str, axis: int, labels: Axis, ordered: bool = False) -> None:
+        """The current node normalises or averages over an axis: removed positions change the rest.
 
-    def _mix(self, argument: str, axis: int, labels: Axis, restricts: bool) -> None:
+        ``ordered`` if it does so over neighbours.
+        """
+        self._mix(argument, axis, labels, True, ordered)
+
+    def _mix(self, argument: str, axis: int, labels: Axis, restricts: bool, ordered: bool = False) -> None:
         assert self.node is not None
         if not self.is_pinned(labels):
-            self.mixings.append(Mixing(self.node, argument, axis, labels, restricts))
+            self.mixings.append(Mixing(self.node, argument, axis, labels, restricts, ordered))
 
     def note(self, name: str, axis: Axis) -> None:
         """Keeps an axis of the current node for its rewrite."""

@@ -60,6 +60,20 @@ class Groups:
         """``(parameter, axis)`` of the axes that a layer sums over: what reads units, as opposed to what makes them."""
         return consumed(self.coupling)
 
+    @cached_property
+    def ordered(self) -> frozenset[str]:
+        """Names of the groups whose units are not alike, as an operator reads each beside its neighbours.
+
+        A unit of these can be removed like any other, but two of them must not change places.
+        """
+        atoms = {
+            a
+            for m in self.coupling.facts.mixings
+            if m.ordered
+            for a in self.coupling.pairs(m.labels)[1].tolist()
+        }
+        return frozenset(g.name for g in self.groups if not atoms.isdisjoint(g.atoms.tolist()))
+
     def prunable(self, name: str) -> float:
         """Share of a parameter's entries that can go: those at a free position of at least one axis."""
         return 1.0 - _fixed_share(self.coupling, name)

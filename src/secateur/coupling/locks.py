@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from secateur.coupling.classes import DisjointSets
+from secateur.coupling.classes import DisjointSets, distinct
 from secateur.coupling.couple import Coupling
 from secateur.coupling.facts import Axis, Origin, Pin
 from secateur.coupling.remedies import KERNEL, Remedy, remedy_for
@@ -146,12 +146,12 @@ class _Explained:
     def locks(self, name: str, i: int, axis: Axis, where: np.ndarray) -> Iterator[Lock]:
         firsts = self.reasons[axis[where]]
         found: dict[tuple[str, str], list[int]] = {}
-        for first in np.unique(firsts).tolist():
+        for first in distinct(firsts).tolist():
             cause = self.cause(first)
             found.setdefault((cause.operator, cause.reason), []).append(first)
         for indices in found.values():
             mine = where[np.isin(firsts, indices)]
-            classes = np.unique(self.components[axis[mine]])
+            classes = distinct(self.components[axis[mine]])
             causes = self._causes(indices[0], classes)
             if not any(cause.kind == KERNEL for cause in causes):
                 first_class = int(self.components[axis[mine[0]]])
@@ -185,7 +185,7 @@ class _Explained:
 
 def _where_tied(coupling: Coupling, pin: Pin) -> Pin:
     """The pin with the node at which the last two of its positions were made one, in the order of the program."""
-    labels = np.unique(pin.labels)
+    labels = distinct(pin.labels)
     component = coupling.solution.components
     sets = DisjointSets[int]()
     for first, second, node in coupling.facts.ties:
@@ -211,14 +211,17 @@ def layer_path(node: fx.Node | None) -> str:
 
 def source_of(node: fx.Node | None) -> str:
     """The innermost line of the user's code that made a node, ``file:line 'code'``, or ``-``."""
-    if node is None:
-        return "-"
+    file, line, code = place_of(node)
+    return f"{file}:{line} '{code}'" if file else "-"
+
+
+def place_of(node: fx.Node | None) -> tuple[str, int, str]:
+    """The innermost line of the user's code that made a node: file, number, text; an empty file if not known."""
+    trace = "" if node is None else str(node.meta.get("stack_trace") or "")
+    found = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', trace)
     home = str(Path(torch.__file__).parent)
-    found = re.findall(
-        r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', str(node.meta.get("stack_trace") or "")
-    )
     found = [frame for frame in found if not frame[0].startswith(home)] or found
     if not found:
-        return "-"
+        return "", 0, ""
     file, line, code = found[-1]
-    return f"{file}:{line} '{code.strip()}'"
+    return file, int(line), code.strip()

@@ -9,11 +9,13 @@ number of labels, which is no label.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from secateur.coupling.classes import distinct
 from secateur.coupling.facts import Axis, Product, broadcast
 
 Monomial = tuple[int, ...]
@@ -80,10 +82,14 @@ class Rows:
         own = self.factors == self.whole[:, None]
         others = (self.factors != self.pad) & ~own & own.any(axis=1)[:, None]
         whole = np.broadcast_to(self.whole[:, None], others.shape)
-        pairs = np.unique(np.stack([whole[others], self.factors[others]]), axis=1)
-        wholes, factors = (np.bincount(side, minlength=self.pad + 1) for side in pairs)
+        base = self.pad + 1
+        pairs = np.stack(np.divmod(distinct(whole[others] * base + self.factors[others]), base))
+        wholes, factors = (np.bincount(side, minlength=base) for side in pairs)
         alone = (wholes[pairs[0]] == 1) & (factors[pairs[1]] == 1)
-        return (pairs[0][alone], pairs[1][alone]), np.setdiff1d(pairs[1], pairs[1][alone])
+        pinned = np.zeros(base, dtype=bool)
+        pinned[pairs[1]] = True
+        pinned[pairs[1][alone]] = False
+        return (pairs[0][alone], pairs[1][alone]), np.flatnonzero(pinned)
 
     def circular(self) -> np.ndarray:
         """bool ``[n]``: rows whose whole is a factor of a factor of itself, by the first row of each whole."""
@@ -110,17 +116,18 @@ class Rows:
         round_[head[head == factors[inside]]] = True
         return round_[self.whole]
 
-    def expanded(self) -> Rows:
+    def expanded(self, by: Rows | None = None) -> Rows:
         """The rows in atoms: factors that are products themselves are replaced by theirs.
 
-        Needs rows that are not circular.
+        Needs rows that are not circular. What the factors are made of is said by other rows, if these are given.
         """
+        by = by or self
         place = np.full(self.pad + 1, -1, dtype=np.int64)
-        place[self.whole[self.first]] = np.nonzero(self.first)[0]
+        place[by.whole[by.first]] = np.nonzero(by.first)[0]
         factors = self.factors
         while (known := place[factors] >= 0).any():
             hit = known.any(axis=1)
-            theirs = np.where(known[hit][:, :, None], self.factors[place[factors[hit]]], self.pad)
+            theirs = np.where(known[hit][:, :, None], by.factors[place[factors[hit]]], self.pad)
             own = np.where(known[hit], self.pad, factors[hit])
             grown = _ascending(np.concatenate([own, theirs.reshape(len(own), -1)], axis=1), self.pad)
             width = max(grown.shape[1], factors.shape[1])
@@ -151,9 +158,9 @@ class Rows:
         rest = np.nonzero(~swap & ~idle)[0]
         return Disagreements(
             (ours[swap].min(axis=1, initial=pad), theirs[swap].min(axis=1, initial=pad)),
-            np.unique(spare[spare != pad]),
+            distinct(spare[spare != pad]),
             self.whole[~first][rest],
-            np.unique(np.concatenate([ours[rest[:1]], theirs[rest[:1]], [[pad]]], axis=None))[:-1],
+            distinct(np.concatenate([ours[rest[:1]], theirs[rest[:1]], [[pad]]], axis=None))[:-1],
         )
 
     def table(self) -> tuple[np.ndarray, np.ndarray]:
@@ -177,6 +184,35 @@ class Disagreements:
     pinned: np.ndarray
     wholes: np.ndarray
     atoms: np.ndarray
+
+
+def at_odds(rows: Sequence[Rows], wanted: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of products, each given by its rows in atoms, that say different things of a class, each pair once.
+
+    Args:
+        rows: of each product.
+        wanted: bool ``[labels]``: the classes to look at.
+    """
+    width = max((r.factors.shape[1] for r in rows), default=1)
+    owner = np.concatenate([np.full(len(r.whole), i) for i, r in enumerate(rows)] or [np.empty(0, dtype=int)])
+    whole = np.concatenate([np.empty(0, dtype=np.int64), *(r.whole for r in rows)])
+    table = np.concatenate(
+        [np.empty((0, width), dtype=np.int64), *(_widened(r.factors, width, r.pad) for r in rows)]
+    )
+    owner, whole, table = owner[wanted[whole]], whole[wanted[whole]], table[wanted[whole]]
+    order = np.lexsort((*table.T[::-1], whole))
+    owner, whole, table = owner[order], whole[order], table[order]
+    form = np.cumsum(np.r_[False, (table[1:] != table[:-1]).any(axis=1)])  # equal for equal rows of one class
+    starts = np.nonzero(np.r_[True, whole[1:] != whole[:-1]])[0] if len(whole) else np.empty(0, dtype=int)
+    said = dict.fromkeys(
+        tuple(zip(owners.tolist(), (forms - forms[0]).tolist(), strict=True))
+        for owners, forms in zip(np.split(owner, starts[1:]), np.split(form, starts[1:]), strict=True)
+        if len(forms)
+    )
+    pairs = (
+        (min(i, j), max(i, j)) for one in said for (i, f), (j, g) in itertools.combinations(one, 2) if f != g
+    )
+    return sorted({(i, j) for i, j in pairs if i != j})
 
 
 def _ascending(table: np.ndarray, pad: int) -> np.ndarray:

@@ -38,6 +38,9 @@ def remove_blocks(groups: Groups, names: Iterable[str]) -> Groups:
         UnknownName: nothing that can be removed has such a name; the message has the closest.
         RequestError: the block cannot go; the message says why.
     """
+    names = list(names)
+    if not names:
+        return groups  # finding the blocks takes as long as the cut
     wanted = dict.fromkeys([*groups.removal.names, *(b.name for b in chosen_blocks(groups.blocks, names))])
     if tuple(sorted(wanted)) == groups.removal.names:
         return groups

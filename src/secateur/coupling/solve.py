@@ -13,7 +13,6 @@ only restrict what can be cut, so whatever the solver does is sound.
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +20,9 @@ from functools import cached_property
 import numpy as np
 from torch import fx
 
-from secateur.coupling.classes import of_blocks, united
+from secateur.coupling.classes import distinct, of_blocks, united
 from secateur.coupling.facts import Axis, Facts, Pin, Product, refine
-from secateur.coupling.monomials import Disagreements, Monomial, Rows
+from secateur.coupling.monomials import Disagreements, Monomial, Rows, at_odds
 from secateur.coupling.remedies import TIED
 
 _PATIENCE = 200  # refinements tried before conflicts are settled by pinning alone
@@ -180,7 +179,7 @@ class _Solver:
             dead = whole == 0
             if dead.any():
                 for i, labels in enumerate(product.factors):
-                    hit = labels[np.unique(np.nonzero(dead.reshape(sizes))[i])]
+                    hit = labels[distinct(np.nonzero(dead.reshape(sizes))[i])]
                     if not self.pinned[hit].all():
                         self._pin(hit, self._inherited(product.whole), product)
                         changed = True
@@ -243,61 +242,69 @@ class _Solver:
         if len(differing.pinned) or self.edges:
             return True
         if len(differing.wholes):
-            self._settle(differing)
+            self._settle(differing, forms)
             return True
         self.products = forms.table()
         return False
 
-    def _settle(self, differing: Disagreements) -> None:
+    def _settle(self, differing: Disagreements, forms: Rows) -> None:
         """Settles pairs of products that give one class different monomials.
 
         One round settles every pair that shares no class with another, so that the layers of a deep network, which
-        conflict each for itself, do not each cost a round.
+        conflict each for itself, do not each cost a round. Factors are pinned only where none can be made equal.
         """
         self.settled += 1
-        touched = np.zeros(len(self.class_of), dtype=bool)
-        found = False
-        for first, second in self._clashing(differing.wholes) if self.settled <= _PATIENCE else ():
-            involved = np.concatenate([self._view(a) for x in (first, second) for a in (x.whole, *x.factors)])
-            if touched[involved[involved != 0]].any():
-                continue
-            touched[involved] = found = True
-            self._settle_pair(first, second)
-        if not found:  # derived through other products: the atoms themselves are pinned
-            self._pin(differing.atoms, _CONFLICT, self.live[0])
+        pairs = list(self._clashing(differing.wholes, forms)) if self.settled <= _PATIENCE else []
+        for settle in (self._unify, self._pin_shortest):
+            touched = np.zeros(len(self.class_of), dtype=bool)
+            for first, second in pairs:
+                seen = np.concatenate([self._view(a) for x in (first, second) for a in (x.whole, *x.factors)])
+                seen = seen[(seen != 0) & (seen < len(touched))]
+                if not touched[seen].any() and settle(first, second):
+                    touched[seen] = True
+            if touched.any():
+                return
+        self._pin(differing.atoms, _CONFLICT, self.live[0])  # derived through other products
 
-    def _settle_pair(self, first: Product, second: Product) -> None:
-        ours, theirs = self._view(first.whole), self._view(second.whole)
-        sizes = [len(f) for f in first.factors], [len(f) for f in second.factors]
-        common = refine(*sizes) if len(ours) == len(theirs) and (ours == theirs).all() else None
-        if common is not None and not self._same_pieces(first, second):
-            pieces = [
-                [p for f, part in zip(x.factors, parts, strict=True) for p in self.facts.split(f, part)]
-                for x, parts in ((first, common.of_first), (second, common.of_second))
-            ]
-            for a, b in zip(*pieces, strict=True):
-                self._tie(a, b, second.node)
-            return
-        free = [f for x in (first, second) for f in x.factors if not self.pinned[f].all()]
-        self._pin(min(free, key=len), _CONFLICT, first)
-
-    def _clashing(self, wholes: np.ndarray) -> Iterator[tuple[Product, Product]]:
-        """Pairs of products with different factors that share one of these classes, each pair once."""
+    def _clashing(self, wholes: np.ndarray, forms: Rows) -> Iterator[tuple[Product, Product]]:
+        """Pairs of products that give one of these classes different monomials, each pair once."""
         wanted = np.zeros(len(self.class_of), dtype=bool)
         wanted[wholes] = True
-        holders: dict[int, list[int]] = defaultdict(list)
-        for index, product in enumerate(self.live):
-            view = self._view(product.whole)
-            for label in np.unique(view[wanted[view]]).tolist():
-                holders[label].append(index)
-        together = dict.fromkeys(map(tuple, holders.values()))
-        for i, j in dict.fromkeys(pair for held in together for pair in itertools.combinations(held, 2)):
-            first, second = self.live[i], self.live[j]
-            if [len(f) for f in first.factors] != [len(f) for f in second.factors] or any(
-                (self._view(a) != self._view(b)).any()
-                for a, b in zip(first.factors, second.factors, strict=True)
-            ):
-                yield first, second
+        holders = [p for p in self.live if wanted[self._view(p.whole)].any()]
+        rows = [Rows.of([p], self._view, len(self.class_of)).expanded(forms) for p in holders]
+        for i, j in at_odds(rows, wanted):
+            yield holders[i], holders[j]
+
+    def _pin_shortest(self, first: Product, second: Product) -> bool:
+        free = [f for x in (first, second) for f in x.factors if not self.pinned[f].all()]
+        self._pin(min(free, key=len), _CONFLICT, first)
+        return True
+
+    def _unify(self, first: Product, second: Product) -> bool:
+        """Makes two products of the same classes one, factor by factor. False if that cannot be, or says nothing."""
+        first, second = self._bare(first), self._bare(second)
+        ours, theirs = self._view(first.whole), self._view(second.whole)
+        if len(ours) != len(theirs) or (ours != theirs).any():
+            return False
+        common = refine([len(f) for f in first.factors], [len(f) for f in second.factors])
+        if common is None or self._same_pieces(first, second):
+            return False
+        pieces = [
+            [p for f, part in zip(x.factors, parts, strict=True) for p in self.facts.split(f, part)]
+            for x, parts in ((first, common.of_first), (second, common.of_second))
+        ]
+        for a, b in zip(*pieces, strict=True):
+            self._tie(a, b, second.node)
+        return True
+
+    def _bare(self, product: Product) -> Product:
+        """A product without the factors that are pinned: along these it is copies of itself."""
+        free = [not self.pinned[f].all() for f in product.factors]
+        if all(free):
+            return product
+        whole = product.whole.reshape([len(f) for f in product.factors])
+        first = whole[tuple(slice(None) if f else 0 for f in free)].reshape(-1)
+        return Product(first, tuple(itertools.compress(product.factors, free)), product.node)
 
     def _same_pieces(self, first: Product, second: Product) -> bool:
         """Whether refining these two again would state nothing new."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from secateur.coupling.classes import distinct
 from secateur.coupling.couple import Coupling
 from secateur.coupling.facts import Axis
 from secateur.coupling.values import Value
@@ -213,7 +214,7 @@ def _apart(size: int, incidences: list[_Incidence], atoms: np.ndarray) -> bool:
     mine[atoms] = True
     for incidence in incidences:
         positions = incidence.positions[np.repeat(mine[incidence.atoms], incidence.counts)]
-        if len(np.unique(positions)) < len(positions):
+        if len(distinct(positions)) < len(positions):
             return False
     return True
 

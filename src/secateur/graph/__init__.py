@@ -1,18 +1,22 @@
 """Trace: a model and example inputs become a :class:`Graph`."""
 
 from secateur.graph.flow import Flow, is_tensor
+from secateur.graph.fold import computes_weights
 from secateur.graph.modes import MODE_FUNCTIONS
 from secateur.graph.normalise import op_name
-from secateur.graph.numbers import Attribute, Compound, Length, evaluate, leaves
+from secateur.graph.numbered import is_record, rebuilt
+from secateur.graph.numbers import Attribute, Compound, Expression, Length, TracedInt, evaluate, leaves
 from secateur.graph.outputs import Output, outputs
-from secateur.graph.probe import Probe, Use, is_record, probe, rebuilt
+from secateur.graph.probe import Probe, Use, probe
 from secateur.graph.program import decode, encode
 from secateur.graph.record import Graph, bind, fetch, flat_arguments, hint, shape_of
-from secateur.graph.trace import Dynamic, split_inputs, trace
+from secateur.graph.shapes import as_shapes
+from secateur.graph.trace import Dynamic, fingerprint_of, split_inputs, trace, two_samples
+from secateur.graph.unread import only_unread_state
 
 __all__ = [
-    "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Flow", "Graph", "Length", "Output", "Probe", "Use", "bind",
-    "decode", "encode", "evaluate", "fetch", "flat_arguments", "hint", "is_record", "is_tensor", "leaves", "op_name",
-    "outputs", "probe",
-    "rebuilt", "shape_of", "split_inputs", "trace",
+    "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Expression", "Flow", "Graph", "Length", "Output", "Probe",
+    "TracedInt", "Use", "as_shapes", "bind", "computes_weights", "decode", "encode", "evaluate", "fetch",
+    "fingerprint_of", "flat_arguments", "hint", "is_record", "is_tensor", "leaves", "only_unread_state", "op_name",
+    "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples",
 ]  # fmt: skip

@@ -46,8 +46,12 @@ _PARAMETRISED = re.compile(r"^((?:.*\.)?)parametrizations\.(\w+)\.")
 _HOOKED = (("_g", "_v"), ("_orig", "_u", "_v"))
 
 
-def fold_parameters(module: fx.GraphModule) -> dict[str, tuple[str, ...]]:
+def fold_parameters(module: fx.GraphModule, *, named_only: bool = False) -> dict[str, tuple[str, ...]]:
     """Computes parameter-only parts that mix positions, once, and stores each as a parameter.
+
+    Args:
+        module: the program, changed in place.
+        named_only: only those that torch's own parametrisations and hooks make, see :func:`effective_name`.
 
     Returns:
         ``{name of the result: names of the parameters it came from}``.
@@ -68,6 +72,8 @@ def fold_parameters(module: fx.GraphModule) -> dict[str, tuple[str, ...]]:
     known: dict[str, str] = {}  # a weight that is used several times may be computed several times
     for node in list(module.graph.nodes):
         if node not in mixing or all(user in mixing for user in node.users):
+            continue
+        if named_only and effective_name(sources[node]) is None:
             continue
         recipe = values.recipe(node)
         if recipe not in known:
@@ -103,6 +109,11 @@ def effective_name(sources: Sequence[str]) -> str | None:
         if len(stems) == 1 and {stem + e for stem in stems for e in endings} == set(sources):
             return stems.pop()
     return None
+
+
+def computes_weights(folded: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a model's own code computed a weight that was folded: no parametrisation of torch's that comes off."""
+    return any(effective_name(sources) is None for sources in folded.values())
 
 
 def _name(

@@ -46,7 +46,7 @@ MODE_FUNCTIONS = {"count_batch": count_batch, "when_training": when_training}
 
 
 def follow_modes(module: fx.GraphModule, model: nn.Module, state: dict[str, Any]) -> None:
-    """Rewrites mode constants in place.
+    """Rewrites mode constants of the program in place; the module has to be built anew.
 
     Args:
         module: the exported program, in evaluation mode.
@@ -68,7 +68,6 @@ def follow_modes(module: fx.GraphModule, model: nn.Module, state: dict[str, Any]
             rate = _attention_rate(node, model)
             if rate > 0.0:
                 _attention(module, node, rate)
-    module.train(False)
 
 
 def _training(module: fx.GraphModule, before: fx.Node) -> fx.Node:

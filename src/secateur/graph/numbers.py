@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -57,6 +59,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "gt": operator.gt, "ge": operator.ge,
 }  # fmt: skip
 
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat)
+"""Numbers of the exporter's, which know plain numbers only."""
 
 _watched: list[dict[Compound, bool]] = []
 
@@ -168,6 +173,9 @@ def _define(base: type, kind: type) -> None:
             value = plain(self, other)
             if value is NotImplemented and base is int and isinstance(other, float):
                 value = getattr(float(self), f"__{'r' if reflected else ''}{name}__")(other)
+            if value is NotImplemented and isinstance(other, _SYMBOLIC):
+                pair = (base(self), other)
+                return _OPERATIONS[name](*(pair[::-1] if reflected else pair))
             if value is NotImplemented or not isinstance(value, (int, float)):
                 return value
             pair = (expression_of(self), expression_of(other))
@@ -180,6 +188,8 @@ def _define(base: type, kind: type) -> None:
 
         def method(self: Any, other: Any) -> Any:
             outcome = plain(self, other)
+            if outcome is NotImplemented and isinstance(other, _SYMBOLIC):
+                return _OPERATIONS[name](base(self), other)
             if _watched and isinstance(outcome, bool):
                 _watched[-1][Compound(name, (expression_of(self), expression_of(other)))] = outcome
             return outcome

@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +21,8 @@ from torch.fx import traceback as fx_traceback
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from secateur.graph.normalise import op_name
+from secateur.graph.normalise import inline_wrappers, op_name
+from secateur.graph.numbered import numbered
 from secateur.graph.numbers import (
     Attribute,
     Compound,
@@ -36,10 +36,10 @@ from secateur.graph.numbers import (
     watched_comparisons,
 )
 from secateur.graph.record import Graph, flat_arguments, hint
+from secateur.graph.scalars import scalar
+from secateur.graph.unread import reading_only, unread_nodes, with_unread
 
-_PLAIN_MODULE = frozenset(nn.Module().__dict__)
 _MARK = "secateur_call"
-_DEPTH = 3  # how far into containers and configuration objects numbers are looked for
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Probe:
         lengths: for each :class:`Length` in an expression, the node whose axis it is; lengths of inputs have none.
         calls: for each node the Python function that made it, ``"chunk"``.
         comparisons: of numbers by the user's code, and how they came out.
+        graph: the program with the calls that the exporter drops, since nothing reads them; the one that was given
+            where there are none. The nodes above are its nodes.
+        unread: these calls.
+        model: the user's model.
     """
 
     uses: tuple[Use, ...]
@@ -76,6 +80,16 @@ class Probe:
     lengths: Mapping[Any, fx.Node]
     calls: Mapping[fx.Node, str]
     comparisons: Mapping[Compound, bool]
+    graph: Graph
+    unread: frozenset[fx.Node]
+    model: nn.Module
+
+    def without(self, nodes: Collection[fx.Node]) -> Probe:
+        """The same without the calls that made some nodes: code that is not run any more."""
+        if not nodes:
+            return self
+        uses = tuple(use for use in self.uses if use.node not in nodes)
+        return replace(self, uses=uses, calls={n: name for n, name in self.calls.items() if n not in nodes})
 
 
 def probe(model: nn.Module, graph: Graph) -> Probe:
@@ -87,95 +101,36 @@ def probe(model: nn.Module, graph: Graph) -> Probe:
     """
     from secateur.graph.trace import evaluating  # trace builds on this file's siblings, not on this one
 
-    with evaluating(model), _numbered(model) as attributes:
-        mode = _Observer(model)
-        plain = model.forward
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            with mode, watched_comparisons() as seen:
-                try:
-                    return plain(*args, **kwargs)
-                finally:
-                    mode.comparisons.update(seen)
-
-        model.forward = forward
-        with _inlined_functionals(), fx_traceback.preserve_node_meta():
-            program = torch.export.export(model, graph.args, dict(graph.kwargs)).graph_module
-    return _matched(program, graph, mode, attributes)
+    with evaluating(model), numbered(model) as attributes:
+        try:
+            exported, mode = _observed(model, graph, unread=True)
+        except Exception:  # a result that cannot leave the place where it was made
+            exported, mode = _observed(model, graph, unread=False)
+    return _matched(exported, graph, model, mode, attributes)
 
 
-# -- numbers in place of integers ------------------------------------------------------------------------
+def _observed(
+    model: nn.Module, graph: Graph, *, unread: bool
+) -> tuple[torch.export.ExportedProgram, _Observer]:
+    """Exports the model under observation; with ``unread``, results that nothing reads are outputs, too."""
+    mode = _Observer(model)
+    plain = model.forward
 
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with mode, watched_comparisons() as seen:
+            try:
+                result = plain(*args, **kwargs)
+            finally:
+                mode.comparisons.update(seen)
+        mode.ends = mode.unread((args, kwargs), result) if unread else []
+        return result, mode.ends
 
-@contextlib.contextmanager
-def _numbered(model: nn.Module) -> Iterator[dict[Attribute, int]]:
-    """Replaces the integer attributes of all modules, and of the objects they hold, for a while."""
-    found: dict[Attribute, int] = {}
-    restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    seen: set[int] = set()
-
-    def number(value: Any, origin: Attribute, depth: int) -> Any:
-        if type(value) is int:
-            found[origin] = value
-            return TracedInt(value, origin)
-        if type(value) is float:
-            return TracedFloat(value, origin)
-        if depth == _DEPTH:
-            return value
-        inner = [Attribute(origin.module, (*origin.keys, i)) for i in range(_length(value))]
-        if isinstance(value, tuple) and inner:
-            items = [number(v, o, depth + 1) for v, o in zip(value, inner, strict=True)]
-            return rebuilt(value, items)
-        if type(value) is list:
-            return [number(v, o, depth + 1) for v, o in zip(value, inner, strict=True)]
-        if type(value) is dict:
-            return {
-                k: number(v, Attribute(origin.module, (*origin.keys, k)), depth + 1)
-                if isinstance(k, (str, int))
-                else v
-                for k, v in value.items()
-            }
-        if is_record(value) and id(value) not in seen:
-            seen.add(id(value))
-            visit(value.__dict__, origin.module, origin.keys, depth + 1)
-        return value
-
-    def visit(held: dict[str, Any], module: str, keys: tuple[str | int, ...], depth: int) -> None:
-        restored.append((held, dict(held)))
-        for key, value in list(held.items()):
-            if key not in _PLAIN_MODULE:
-                held[key] = number(value, Attribute(module, (*keys, key)), depth)
-
-    for path, module in model.named_modules():
-        visit(module.__dict__, path, (), 0)
+    model.forward = forward
     try:
-        yield found
+        with _inlined_functionals(), fx_traceback.preserve_node_meta():
+            return torch.export.export(model, graph.args, dict(graph.kwargs)), mode
     finally:
-        for held, before in restored:
-            held.clear()
-            held.update(before)
-
-
-def is_record(value: Any) -> bool:
-    """Whether an attribute is an object of the user's that may hold numbers: a configuration, say."""
-    kind = type(value)
-    return (
-        hasattr(value, "__dict__")
-        and not isinstance(
-            value, (nn.Module, Tensor, type, types.FunctionType, types.MethodType, types.ModuleType)
-        )
-        and not kind.__module__.startswith(("torch", "builtins", "functools", "collections", "typing"))
-    )
-
-
-def rebuilt(value: tuple[Any, ...], items: list[Any]) -> Any:
-    """A tuple of the same kind with other items."""
-    kind = type(value)
-    return kind(*items) if hasattr(value, "_fields") else kind(items)
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, (tuple, list)) else 0
+        model.forward = plain
 
 
 # -- observing -------------------------------------------------------------------------------------------
@@ -198,6 +153,9 @@ class _Observer(TorchFunctionMode):
         self.before: dict[Any, Any] = {}
         self.comparisons: dict[Compound, bool] = {}
         self.state: dict[int, tuple[Tensor, str]] | None = None
+        self.read: set[int] = set()
+        self.scalars: dict[int, TracedFloat] = {}
+        self.ends: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -208,14 +166,33 @@ class _Observer(TorchFunctionMode):
         ):
             return self._sizes(args, kwargs, func(*args, **kwargs))
         call = len(self.calls)
-        self.calls.append(_Call(name, tuple(_numbers((args, kwargs)))))
+        self.calls.append(_Call(name, tuple(_numbers((args, kwargs), self._scalar))))
+        self.read.update(id(t) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         with fx_traceback.annotate({_MARK: call}):
             result = func(*args, **kwargs)
+        number = scalar(name, args, self._scalar) if isinstance(result, Tensor) and not result.dim() else None
+        if number is not None:
+            self.scalars[id(result)] = number
         for position, tensor in enumerate(t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)):
             if id(tensor) in self.made:  # written in place, or handed back as it came
                 self.before[call, position] = self.made[id(tensor)][1]
             self.made[id(tensor)] = (tensor, (call, position))
+            self.read.discard(id(tensor))
         return result
+
+    def unread(self, inputs: Any, outputs: Any) -> list[Tensor]:
+        """Results that no call read and that are not returned."""
+        known = {id(t) for t in pytree.tree_leaves((inputs, outputs)) if isinstance(t, Tensor)}
+        known |= self.read | {id(t) for t in (*self.model.parameters(), *self.model.buffers())}
+        return [
+            tensor
+            for key, (tensor, _) in self.made.items()
+            if key not in known and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        ]
+
+    def _scalar(self, value: Any) -> TracedFloat | None:
+        """The number that a tensor holds, if it remembers where that comes from."""
+        return self.scalars.get(id(value)) if isinstance(value, Tensor) else None
 
     def _sizes(self, args: Any, kwargs: Any, result: Any) -> Any:
         value = self._name(args[0])
@@ -237,18 +214,29 @@ class _Observer(TorchFunctionMode):
         return self.state[id(tensor)][1] if id(tensor) in self.state else None
 
 
-def _numbers(value: Any) -> Iterator[Any]:
-    """Integers, and floats with an expression, in the order given."""
+@dataclass(frozen=True)
+class _Held:
+    """A number that stands in a tensor of its own."""
+
+    number: TracedFloat
+
+
+def _numbers(value: Any, held: Callable[[Any], TracedFloat | None]) -> Iterator[Any]:
+    """Integers, and floats with an expression, in the order given; ``held``: of tensors."""
     if isinstance(value, TracedFloat) or (isinstance(value, int) and not isinstance(value, bool)):
         yield value
+    elif isinstance(value, Tensor):
+        number = held(value)
+        if number is not None:
+            yield _Held(number)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _numbers(item)
+            yield from _numbers(item, held)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _numbers(item)
+            yield from _numbers(item, held)
     elif isinstance(value, slice):
-        yield from _numbers((value.start, value.stop, value.step))
+        yield from _numbers((value.start, value.stop, value.step), held)
 
 
 @contextlib.contextmanager
@@ -279,10 +267,23 @@ _SQRT = math.sqrt
 
 
 def _matched(
-    program: fx.GraphModule, graph: Graph, mode: _Observer, attributes: Mapping[Attribute, int]
+    exported: torch.export.ExportedProgram,
+    graph: Graph,
+    model: nn.Module,
+    mode: _Observer,
+    attributes: Mapping[Attribute, int],
 ) -> Probe:
+    program = exported.graph_module
+    inline_wrappers(program)
     marked = _computing(program.graph)
-    twin = dict(_aligned(marked, _computing(graph.module.graph)))
+    dropped = set(unread_nodes(program.graph, len(mode.ends)))
+    twin = dict(_aligned([n for n in marked if n not in dropped], _computing(graph.module.graph)))
+    unread: frozenset[fx.Node] = frozenset()
+    if mode.ends and any(n in dropped for n in marked):
+        ends = [n for n in marked if n in dropped]
+        graph, nodes = with_unread(graph, model, exported, ends, twin)
+        twin = {n: nodes[n] for n in marked if n in nodes}
+        unread = reading_only({nodes[n] for n in dropped if n in nodes})
     by_call: dict[int, list[fx.Node]] = {}
     for node in marked:
         call = (node.meta.get("custom") or {}).get(_MARK)
@@ -290,9 +291,9 @@ def _matched(
             by_call.setdefault(call, []).append(node)
     uses: list[Use] = []
     calls: dict[fx.Node, str] = {}
-    for index, nodes in by_call.items():
-        calls.update({twin[n]: mode.calls[index].name for n in nodes if n in twin})
-        uses += _uses(mode.calls[index], nodes, twin)
+    for index, made in by_call.items():
+        calls.update({twin[n]: mode.calls[index].name for n in made if n in twin})
+        uses += _uses(mode.calls[index], made, twin)
     lengths: dict[Any, fx.Node] = {}
     state = {str(n.target): n for n in graph.nodes if n.op == "get_attr"}
     for expression in (*(u.expression for u in uses), *mode.comparisons):
@@ -308,7 +309,7 @@ def _matched(
                 )
                 if source is not None:
                     lengths[leaf.value] = source
-    return Probe(tuple(uses), attributes, lengths, calls, mode.comparisons)
+    return Probe(tuple(uses), attributes, lengths, calls, mode.comparisons, graph, unread, model)
 
 
 def _computing(graph: fx.Graph) -> list[fx.Node]:
@@ -348,7 +349,10 @@ def _number(value: Any) -> Any:
     """An argument as one word: numbers that follow from the batch as what they are in the examples."""
     if isinstance(value, fx.Node):
         result = value.meta.get("val")
-        return "tensor" if result is None or isinstance(result, (Tensor, tuple, list)) else hint(result)
+        if result is None or isinstance(result, (Tensor, tuple, list)):
+            return "tensor"
+        known = isinstance(result, (int, float)) or result.node.hint is not None
+        return hint(result) if known else "unknown"
     return value if isinstance(value, (int, float, str)) else str(value)
 
 
@@ -356,18 +360,27 @@ def _uses(call: _Call, nodes: list[fx.Node], twin: Mapping[fx.Node, fx.Node]) ->
     """A call's numbers, each at the node whose arguments hold it next."""
     places = [
         (n, i, v) for n in nodes if op_name(n) != "getitem" for i, v in enumerate(flat_arguments(n))
-        if isinstance(v, (int, float)) and not isinstance(v, bool)
+        if (isinstance(v, (int, float)) and not isinstance(v, bool)) or _is_scalar(v)
     ]  # fmt: skip
     start = 0
     for number in call.numbers:
         order = [*range(start, len(places)), *range(start)]
-        at = next((i for i in order if places[i][2] == number), None)
+        if isinstance(number, _Held):
+            at = next((i for i in order if isinstance(places[i][2], fx.Node)), None)
+            number = number.number
+        else:
+            at = next((i for i in order if places[i][2] == number), None)
         if at is None:
             continue
         start, (node, place, _) = at + 1, places[at]
         if node in twin:
             plain = float(number) if isinstance(number, float) else int(number)
             yield Use(twin[node], place, plain, getattr(number, "expression", None))
+
+
+def _is_scalar(value: Any) -> bool:
+    held = value.meta.get("val") if isinstance(value, fx.Node) else None
+    return isinstance(held, Tensor) and not held.dim()
 
 
 def _output(nodes: list[fx.Node], position: int, twin: Mapping[fx.Node, fx.Node]) -> fx.Node | None:

@@ -47,6 +47,11 @@ class Graph:
         values = {name: fetch(self.module, name) for name in found}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
+    @cached_property
+    def shapes_alone(self) -> bool:
+        """Whether the model was on the meta device: its program was compared with nothing, and nothing can be run."""
+        return any(t.is_meta for t in self.state.values())
+
     @property
     def nodes(self) -> list[fx.Node]:
         """The nodes of the program, in order."""

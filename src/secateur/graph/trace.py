@@ -29,20 +29,29 @@ from secateur.graph.fold import fold_parameters
 from secateur.graph.modes import follow_modes
 from secateur.graph.normalise import drop_assertions, drop_dead, inline_wrappers, op_name
 from secateur.graph.record import Graph, fetch
+from secateur.graph.shapes import as_shapes, inputs_as_shapes, shapes_alone
 from secateur.graph.unbacked import hint_sizes
 from secateur.task import Inputs
 
 Dynamic = Mapping[str | int, Sequence[int]]
 
 
-def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None = None) -> Graph:
+def trace(
+    model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None = None, fold: bool = True
+) -> Graph:
     """Traces a model in evaluation mode.
+
+    A model on the meta device is traced from its shapes: the record is ``shapes_alone``, nothing is run, and that the
+    program computes what the model does is not checked. A plan made on it fits the model with its weights.
 
     Args:
         model: any module that ``torch.export`` takes; it is not changed.
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs; axis 0 of every
             tensor is the batch.
         dynamic: further axes to keep symbolic, ``{input name or position: axes}``.
+        fold: whether weights that the model's code computes from weights, by standardising them, say, are computed
+            once, so that a cut of them is exact. Otherwise that is a norm like any other, taken over what is kept; only
+            torch's own parametrisations are computed once then.
 
     Raises:
         InputError: the model does not run on these inputs.
@@ -53,7 +62,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
         raise InputError(f"expected a torch.nn.Module; got {type(model).__name__}")
     _check_finite(model)
     args, kwargs = split_inputs(example_inputs)
-    small_args, small_kwargs, batch = _two_samples(args, kwargs)
+    if shapes_alone(model):
+        model, args, kwargs = as_shapes(model), inputs_as_shapes(args), inputs_as_shapes(kwargs)
+    small_args, small_kwargs, batch = two_samples(args, kwargs)
     with evaluating(model):
         _name_keywords(model, small_kwargs)
         try:
@@ -68,20 +79,14 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
                 program = _export(model, args, kwargs, None)
             except Exception as error:
                 _raise_export_error(model, args, kwargs, error)
-    try:
-        module = program.module(check_guards=False)
-    except RuntimeError as error:  # torch.fx keeps a few names, such as 'code' and 'graph', for itself
-        raise NotExportable(
-            f"torch.export traced the model but cannot build it again: {_words(error)}. "
-            "Rename the submodule or parameter that the message names, or wrap the model in another module"
-        ) from error
-    module = fx.GraphModule(module, module.graph)
+    module = _module(program)
     inline_wrappers(module)
     drop_assertions(module)
-    folded = fold_parameters(module)
+    folded = fold_parameters(module, named_only=not fold)
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
-    module.recompile()
+    module = fx.GraphModule(module, module.graph)
+    module.train(False)
     with evaluating(model):
         check_faithful(model, module, small_args, small_kwargs)
     hint_sizes(module, small_args, small_kwargs)
@@ -91,7 +96,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, dynamic: Dynamic | None =
         kwargs=small_kwargs,
         batch=batch,
         dynamic=_is_dynamic(module, batch),
-        fingerprint=_fingerprint(module),
+        fingerprint=fingerprint_of(module),
         folded=folded,
         aliases=_aliases(model, module),
     )
@@ -132,7 +137,7 @@ def _batch_size(args: Any, kwargs: Any) -> int:
     return int(sizes[0]) if sizes else 1
 
 
-def _two_samples(args: Any, kwargs: Any) -> tuple[Any, Any, int]:
+def two_samples(args: Any, kwargs: Any) -> tuple[Any, Any, int]:
     """The inputs with a batch of two, where all tensors agree on their batch size."""
     sizes = {t.shape[0] for t in _tensors((args, kwargs)) if t.dim()}
     if len(sizes) != 1 or 0 in sizes:
@@ -221,6 +226,18 @@ def _export(model: nn.Module, args: Any, kwargs: Any, shapes: Any) -> torch.expo
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
 
 
+def _module(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    try:
+        module = program.module(check_guards=False)
+    except RuntimeError as error:  # torch.fx keeps a few names, such as 'code' and 'graph', for itself
+        raise NotExportable(
+            f"torch.export traced the model but cannot build it again: {_words(error)}. "
+            "Rename the submodule or parameter that the message names, or wrap the model in another module"
+        ) from error
+    assert isinstance(module, fx.GraphModule)
+    return module
+
+
 def _raise_export_error(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> None:
     try:
         with torch.no_grad():
@@ -272,9 +289,16 @@ def _is_dynamic(module: fx.GraphModule, batch: int) -> bool:
     return any(symbols) and batch not in fixed
 
 
-def _fingerprint(module: fx.GraphModule) -> str:
+# The exporter leaves out what changes nothing; that depends on strides, and these on the device.
+_STRIDES = frozenset(f"aten::{name}" for name in ("contiguous", "clone", "alias", "detach"))
+
+
+def fingerprint_of(module: fx.GraphModule) -> str:
+    """A hash of a program's structure, see :class:`Graph`."""
     digest = hashlib.sha256()
     for node in module.graph.nodes:
+        if op_name(node) in _STRIDES:
+            continue
         line = [node.op, op_name(node) if node.op == "call_function" else ""]
         if node.op == "get_attr":
             value = fetch(module, str(node.target))

@@ -13,13 +13,27 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from secateur.errors import NotExportable
+from secateur.graph.shapes import shapes_alone
+
 
 def hint_sizes(module: fx.GraphModule, args: Any, kwargs: Any) -> None:
-    """Gives every size in ``node.meta["val"]`` a hint, from one run on the example inputs if any lacks it."""
-    if any(known is None for n in module.graph.nodes for known in _hints(n)) and not _on_meta(module):
-        flat, _ = pytree.tree_flatten((args, dict(kwargs)))
-        with torch.no_grad():
-            _Watched(module).run(*pytree.tree_map_only(Tensor, torch.clone, flat), enable_io_processing=False)
+    """Gives every size in ``node.meta["val"]`` a hint, from one run on the example inputs if any lacks it.
+
+    Raises:
+        NotExportable: there is one, and the model has shapes alone: it cannot be run.
+    """
+    unknown = next((n for n in module.graph.nodes for known in _hints(n) if known is None), None)
+    if unknown is None:
+        return
+    if shapes_alone(module):
+        raise NotExportable(
+            f"the size of {unknown.name} follows from values, and a model on the meta device has none; "
+            "trace it with its weights, or the part of it that comes before"
+        )
+    flat, _ = pytree.tree_flatten((args, dict(kwargs)))
+    with torch.no_grad():
+        _Watched(module).run(*pytree.tree_map_only(Tensor, torch.clone, flat), enable_io_processing=False)
 
 
 def _hints(node: fx.Node) -> Iterator[Any]:
@@ -32,10 +46,6 @@ def _sizes(value: Any) -> Iterator[torch.SymInt]:
         for size in leaf.shape if isinstance(leaf, Tensor) else [leaf]:
             if isinstance(size, torch.SymInt):
                 yield size
-
-
-def _on_meta(module: fx.GraphModule) -> bool:
-    return any(t.is_meta for t in (*module.parameters(), *module.buffers()))
 
 
 class _Watched(fx.Interpreter):

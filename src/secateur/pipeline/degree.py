@@ -95,7 +95,9 @@ def check_counts(job: Job) -> None:
     asked = {a.kind: a.asked for a in job.recipe.budget.amounts() if a.kind in ("params", "macs")}
     if asked:
         graph = job.groups.graph
-        allocate(job.scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding)
+        allocate(
+            job.scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding, ties=job.ties
+        )
 
 
 def find_degree(job: Job, dense: Dense) -> Degree:
@@ -153,7 +155,13 @@ def plan_for(
     budget = Budget(**{kind: max(1.0, share * dense[kind]) for kind, share in shares.items()})
     costs = [Params(graph), Macs(graph)]
     return allocate(
-        scores, costs, budget, allocator=allocator or job.allocator, rounding=job.rounding, care=care
+        scores,
+        costs,
+        budget,
+        allocator=allocator or job.allocator,
+        rounding=job.rounding,
+        care=care,
+        ties=job.ties_in(scores.groups),
     )
 
 
@@ -231,7 +239,7 @@ def _next(
 
 
 def _smallest(job: Job) -> Plan:
-    problem = Problem(job.scores, job.rounding, None)
+    problem = Problem(job.scores, job.rounding, None, ties=job.ties)
     return plan_of(job.groups, problem.dead(problem.floors), job.scores.orders)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from secateur.data import Evaluation, evaluate
 from secateur.deploy import Artifact
+from secateur.errors import FormError
 from secateur.pipeline.analysis import analysis
 from secateur.pipeline.artifacts import build, timed
 from secateur.pipeline.baselines import baselines
@@ -22,7 +23,7 @@ from secateur.pipeline.layers import layers
 from secateur.pipeline.rounds import State, Step, one_round
 from secateur.planning import Care, parse_amount
 from secateur.report import write_report
-from secateur.surgery import save
+from secateur.surgery import load, save
 
 CORRECTIONS = 3
 
@@ -132,7 +133,7 @@ def conclude(
         compared = baselines(job, dense, outcome.state.plan, shares, chosen.artifact.dtype, epochs)
     met = all(r["met"] for r in rows)
     reasons = [_reason(r) for r in rows if not r["met"]]
-    verdict = {
+    verdict: dict[str, Any] = {
         "verdict": "met" if met else "missed",
         "headline": _headline(job, dense, outcome, met, reasons),
         "reasons": reasons,
@@ -154,9 +155,22 @@ def conclude(
         "baselines": [{k: v for k, v in row.items() if k != "timings"} for row in compared],
     }
     _write(job, dense, outcome, compared, started, hashes)
+    verdict["form"] = _form(job)
     job.folder.write_json("verdict.json", verdict)
     write_report([job.folder.root], job.folder.root / "report.html")
     return verdict
+
+
+def _form(job: Job) -> dict[str, str]:
+    """Whether the user's own class holds the result, where it was asked for: tried with the stored model."""
+    form = {"asked": job.recipe.form, "got": "graph", "obstacle": ""}
+    if job.recipe.form != "graph":
+        try:
+            load(job.folder.root, into=job.model)
+            form["got"] = "module"
+        except FormError as error:
+            form["obstacle"] = str(error)
+    return form
 
 
 def conclude_infeasible(

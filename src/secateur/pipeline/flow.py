@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from secateur.bench import Device
-from secateur.coupling import find_groups
+from secateur.coupling import Groups, find_groups
 from secateur.data import Data, check_data, evaluate, fingerprint, split_data
 from secateur.deploy import Artifact, Target
-from secateur.errors import Infeasible
+from secateur.errors import FormError, Infeasible
 from secateur.graph import trace
 from secateur.pipeline.artifacts import build, dense_dtypes, timed
 from secateur.pipeline.degree import Dense, check_counts, find_degree, measured_kinds, memory_of
@@ -23,8 +23,9 @@ from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
 from secateur.pipeline.rounds import run_rounds, run_until_quality
-from secateur.planning import Budget
+from secateur.planning import Budget, Ties
 from secateur.recipe import Recipe
+from secateur.surgery import lasting_ties
 from secateur.task import Inputs, Task, call, classification, logits
 
 
@@ -92,9 +93,10 @@ def compress(
     example = data.example_inputs if example_inputs is None else example_inputs
     groups = find_groups(trace(model, example), free_outputs=recipe.free_outputs)
     check_data(data, classes=_classes(model, example, task))
+    ties = _ties(model, groups, recipe)
     hashes = {"model": model_hash(model), "data": fingerprint(data)}
     with open_folder(out, recipe, hashes) as folder:
-        job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device)
+        job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties)
         try:
             check_counts(job)
             dense = _dense(job)
@@ -109,6 +111,19 @@ def compress(
         outcome = finish(job, dense, degree, state)
         verdict = conclude(job, dense, outcome, started, hashes)
     return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)
+
+
+def _ties(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:
+    """Ties between widths where the user's own class is to hold the result, and can."""
+    if recipe.form == "graph":
+        return None
+    ties, obstacle = lasting_ties(model, groups, recipe.free_outputs)
+    if ties is None and recipe.form == "module":
+        raise FormError(
+            f"{type(model).__name__} cannot hold the result in its own class: {obstacle}; use form='graph', or "
+            "form='auto' to take what can be had"
+        )
+    return ties
 
 
 def _dense(job: Job) -> Dense:

@@ -15,7 +15,7 @@ from secateur.data import Data
 from secateur.deploy import Target
 from secateur.graph import trace
 from secateur.pipeline.folder import RunFolder
-from secateur.planning import Allocator, Global, Rounding, Uniform
+from secateur.planning import Allocator, Global, Rounding, Ties, Uniform
 from secateur.recipe import Recipe
 from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
 from secateur.task import Inputs, Task
@@ -49,6 +49,7 @@ class Job:
         groups: of the dense model.
         quiet: no progress.
         device: where latency is measured; this machine unless a test says otherwise.
+        ties: between widths, where the user's own class is to hold the result.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class Job:
     groups: Groups
     quiet: bool
     device: Device | None = None
+    ties: Ties | None = None
 
     @cached_property
     def costs(self) -> Costs:
@@ -106,6 +108,10 @@ class Job:
     def effort(self) -> Effort:
         """How long a comparison is measured."""
         return Effort(width=self.recipe.measure.width, seconds=self.recipe.measure.seconds)
+
+    def ties_in(self, groups: Groups) -> Ties | None:
+        """The ties that concern a model's groups."""
+        return None if self.ties is None else self.ties.among({g.name for g in groups})
 
     def say(self, line: str) -> None:
         """One line of progress."""

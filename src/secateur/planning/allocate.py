@@ -7,13 +7,16 @@ step, where it buys most.
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import lcm
 
 import numpy as np
 
-from secateur.cost import BoundCost, Cost, modules_with_weights
+from secateur.cost import BoundCost, Cost, Tally, modules_with_weights
 from secateur.coupling import Group, Groups
 from secateur.errors import Infeasible, RecipeError
 from secateur.planning.budget import Amount, Budget
@@ -93,6 +96,8 @@ class Problem:
         self.rounding = rounding
         self.ranked_apart = not scores.comparable
         self.units = np.array([b.levels for b in self.bundles], dtype=np.int64)
+        fixed = Rounding(ties.multiple if ties else 1)
+        self.finest = np.array([b.step(fixed) for b in self.bundles], dtype=np.int64)
         raw = {g.name: scores.aligned(g.name) for g in scores.groups}
         relative = {n: s if scores.comparable else s / max(float(s.mean()), 1e-30) for n, s in raw.items()}
         found = [b.sorted_units(relative) for b in self.bundles]
@@ -107,11 +112,13 @@ class Problem:
         """What a level of each bundle costs, as a share of what is limited; the least of all where it costs nothing."""
         everything = np.ones(self.coupling.facts.size, dtype=bool)
         prices = np.zeros(len(self.bundles))
-        for limit in limits:
-            dense = limit.cost.of(everything)
+        if limits:
+            tally = self.tally(limits)
+            tally.start(everything)
             for i, atoms in enumerate(self.atoms):
-                less = limit.cost.of(self.coupling.alive(atoms[0]))
-                prices[i] += (dense - less) / limit.dense
+                less = tally.without_atoms(atoms[0]).costs
+                for limit, dense, rest in zip(limits, tally.costs, less, strict=True):
+                    prices[i] += (dense - rest) / limit.dense
         return (
             np.where(prices > 0, prices, prices[prices > 0].min(initial=1.0))
             if limits
@@ -129,6 +136,17 @@ class Problem:
                 share = max(share, care.least, care.edges * on_edge, care.streams * in_stream)
             floors[i] = min(bundle.levels, bundle.nearest(self.rounding, share * bundle.levels))
         return floors
+
+    def tally(self, limits: Sequence[Limit]) -> Tally:
+        """What is limited, for candidates that differ in a few units."""
+        key = tuple(id(limit) for limit in limits)
+        if key not in self._tallies:
+            self._tallies[key] = Tally(self.coupling, [limit.cost for limit in limits])
+        return self._tallies[key]
+
+    @cached_property
+    def _tallies(self) -> dict[tuple[int, ...], Tally]:
+        return {}  # the limits outlive the problem
 
     def dead(self, widths: np.ndarray) -> np.ndarray:
         """The atoms removed when each bundle keeps its most salient levels."""
@@ -168,6 +186,8 @@ def allocate(
         RecipeError: neither or both of ``keep`` and ``budget`` were given, or a kind has no cost model.
     """
     rounding = rounding or Rounding()
+    if ties is not None and rounding.multiple % ties.multiple:
+        rounding = Rounding(lcm(rounding.multiple, ties.multiple))
     if (keep is None) == (budget is None):
         raise RecipeError("give either keep= or a budget (params=, macs=), not both and not neither")
     if keep is not None:
@@ -241,8 +261,8 @@ def _search(problem: Problem, limits: Sequence[Limit], allocator: Allocator) -> 
     steps = np.array([b.step(problem.rounding) for b in problem.bundles], dtype=np.int64)
     widths = _fill(problem, limits, widths, steps)
     # Widths may leave the friendly multiple only where the budget would otherwise not be attained.
-    while _attained(problem, limits, widths) < ATTAINED and steps.max(initial=1) > 1:
-        steps = np.maximum(steps // 2, 1)
+    while _attained(problem, limits, widths) < ATTAINED and (steps > problem.finest).any():
+        steps = np.maximum(steps // 2, problem.finest)
         widths = _fill(problem, limits, widths, steps)
     return _exchange(problem, limits, widths)
 
@@ -256,10 +276,11 @@ def _exchange(problem: Problem, limits: Sequence[Limit], widths: np.ndarray) -> 
     while used < ATTAINED:
         candidates = []
         for i in range(len(widths)):
-            for units in range(1, min(4, int(widths[i] - problem.floors[i])) + 1):
+            step = problem.finest[i]
+            for steps in range(1, min(4, int(widths[i] - problem.floors[i]) // step) + 1):
                 fewer = widths.copy()
-                fewer[i] -= units
-                candidates.append(_fill(problem, limits, fewer, np.ones_like(widths), frozenset((i,))))
+                fewer[i] -= steps * step
+                candidates.append(_fill(problem, limits, fewer, problem.finest, frozenset((i,))))
         attained = [_attained(problem, limits, c) for c in candidates]
         if max(attained, default=0.0) <= used:
             break
@@ -283,20 +304,24 @@ def _fill(
 ) -> np.ndarray:
     """Adds steps back where the mean saliency of what returns is highest, while the budget holds."""
     widths = widths.copy()
-    open_groups = {i for i in range(len(widths)) if widths[i] < problem.units[i]} - closed
+    tally = problem.tally(limits)
+    tally.start(problem.alive(widths))
 
     def gain(i: int) -> float:
         return float(problem.saliencies[i][widths[i] : widths[i] + steps[i]].mean())
 
-    while open_groups:
-        best = max(sorted(open_groups), key=gain)
-        tried = widths.copy()
-        tried[best] = min(problem.units[best], tried[best] + steps[best])
-        if _fits(problem, limits, tried):
-            widths = tried
-            if widths[best] < problem.units[best]:
-                continue
-        open_groups.discard(best)
+    # The best first, the first of several.
+    waiting = [(-gain(i), i) for i in range(len(widths)) if widths[i] < problem.units[i] and i not in closed]
+    heapq.heapify(waiting)
+    while waiting:
+        _, best = heapq.heappop(waiting)
+        wider = min(problem.units[best], widths[best] + steps[best])
+        change = tally.with_atoms(problem.atoms[best][int(widths[best]) : int(wider)].reshape(-1))
+        if all(cost <= limit.most for cost, limit in zip(change.costs, limits, strict=True)):
+            tally.take(change)
+            widths[best] = wider
+            if wider < problem.units[best]:
+                heapq.heappush(waiting, (-gain(best), best))
     return widths
 
 

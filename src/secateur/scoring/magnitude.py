@@ -34,13 +34,16 @@ class Magnitude(Criterion):
         wanted: dict[str, dict[Axis, None]] = defaultdict(dict)
         for name, axis in (where(m) for g in run.groups for m in g.members if m.param in tensors):
             wanted[name][axis] = None
-        vectors = [name for name in wanted if tensors[name].dim() == 1]
-        summed = _of_vectors({name: tensors[name] for name in vectors}, self.p)
+        vectors: dict[str, Tensor] = {}
+        summed: dict[tuple[str, Axis], np.ndarray] = {}
         for name in wanted:
-            if tensors[name].dim() > 1:
-                sums = power_sums(tensors[name], self.p, list(wanted[name]))
+            tensor = tensors[name]
+            if tensor.dim() == 1:
+                vectors[name] = tensor
+            else:
+                sums = power_sums(tensor, self.p, list(wanted[name]))
                 summed.update({(name, axis): values for axis, values in sums.items()})
-        return gather(run.groups, summed)
+        return gather(run.groups, {**summed, **_of_vectors(vectors, self.p)})
 
 
 def _of_vectors(vectors: Mapping[str, Tensor], p: float) -> dict[tuple[str, Axis], np.ndarray]:

@@ -20,6 +20,7 @@ class Random(Criterion):
     """
 
     seed: int = 0
+    needs_weights = False
     reads_blocks = True
 
     def weigh(self, tensors: Mapping[str, Tensor], run: Run) -> Mapping[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class Criterion(ABC):
 
     comparable = False
     needs_batches = False
+    needs_weights = True
     reads_blocks = False
 
     @abstractmethod
@@ -68,7 +69,8 @@ class Criterion(ABC):
         """Saliency of each unit, ``{group name: [units]}``.
 
         Args:
-            tensors: parameters by their name in the graph, as the user's model holds them.
+            tensors: parameters by their name in the graph, as the user's model holds them. They may be read from a
+                file when they are asked for: ask for each once, and keep none.
             run: the groups and what a criterion needs to see the model at work.
         """
 
@@ -91,6 +93,7 @@ def score(
     task: Task | None = None,
     *,
     cells: bool = True,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> Scores:
     """Scores every unit of every group.
 
@@ -102,17 +105,21 @@ def score(
         task: names the loss; classification by default.
         cells: whether each head may lose dimensions of its own, each group of a convolution channels of its
             own, and the like; otherwise all lose the same ones.
+        tensors: weights by name, instead of the model's: those of :func:`secateur.open_checkpoint`, for a model on the
+            meta device. They are read one at a time; a criterion that runs the model cannot use them.
 
     Raises:
         DataError: the criterion needs batches and got none.
+        InputError: the model is on the meta device, and the criterion needs what it has not.
         NotFinite: a score is NaN or infinite.
     """
     if criterion.needs_batches and batches is None:
         raise DataError(f"the criterion {criterion} needs batches: score(model, groups, criterion, batches)")
-    tensors = _tensors(model, groups)
+    _check_weights(groups, criterion, tensors)
+    weights = _tensors(model, groups) if tensors is None else _Given(groups, tensors)
     every, named = with_cells(groups, criterion.reads_blocks) if cells else (groups, {})
     run = Run(every, model, batches, task or classification())
-    values = {name: np.asarray(v, dtype=np.float64) for name, v in criterion.weigh(tensors, run).items()}
+    values = {name: np.asarray(v, dtype=np.float64) for name, v in criterion.weigh(weights, run).items()}
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise NotFinite(
@@ -124,6 +131,60 @@ def score(
     return Scores(
         groups, {g.name: values[g.name] for g in groups}, str(criterion), criterion.comparable, found
     )
+
+
+def _check_weights(groups: Groups, criterion: Criterion, tensors: Mapping[str, Tensor] | None) -> None:
+    if not groups.graph.shapes_alone or not criterion.needs_weights:
+        return
+    if criterion.needs_batches:
+        raise InputError(
+            f"{criterion} runs the model, which is on the meta device and has no weights; "
+            "use a criterion of weights alone, with tensors=sc.open_checkpoint(folder), or sc.Random()"
+        )
+    if tensors is None:
+        raise InputError(
+            f"{criterion} reads weights, and the model is on the meta device: give those of its checkpoint, "
+            "score(..., tensors=sc.open_checkpoint(folder)), or score with sc.Random()"
+        )
+
+
+class _Given(Mapping[str, Tensor]):
+    """Parameters from elsewhere under the graph's names, each read when it is asked for."""
+
+    def __init__(self, groups: Groups, tensors: Mapping[str, Tensor]) -> None:
+        graph = groups.graph
+        names: dict[str, list[str]] = {}
+        for other, name in graph.aliases.items():
+            names.setdefault(name, []).append(other)
+        self.graph, self.tensors, self.source = graph, tensors, dict[str, str]()
+        for name in graph.state_names():
+            if isinstance(graph.tensor(name), nn.Parameter):
+                held = next((n for n in (name, *names.get(name, ())) if n in tensors), None)
+                if held is None or name in graph.folded:
+                    made = " and ".join(graph.folded.get(name, ()))
+                    raise InputError(
+                        f"the weights that were given have no '{name}'"
+                        + (f", which is computed from {made}" if made else "; are they of this model?")
+                    )
+                self.source[name] = held
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor, own = self.tensors[self.source[name]], self.graph.tensor(name)
+        if tensor.shape != own.shape:
+            raise InputError(
+                f"'{name}' has shape {list(tensor.shape)} among the weights that were given and {list(own.shape)} "
+                "in the groups: give those of the model that the groups were found on"
+            )
+        return tensor.detach()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.source)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.source
 
 
 def _tensors(model: nn.Module, groups: Groups) -> dict[str, Tensor]:

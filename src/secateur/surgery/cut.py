@@ -15,6 +15,7 @@ from secateur.planning import Plan, choice_of, without_removed
 from secateur.surgery.emit import emit
 from secateur.surgery.prepare import Prepared, prepare
 from secateur.surgery.rescale import Rescale
+from secateur.surgery.shapes import check_shapes
 from secateur.surgery.sizes import Sizes
 from secateur.surgery.verify import Verification, verify
 from secateur.task import Inputs
@@ -52,6 +53,9 @@ def cut(
 ) -> fx.GraphModule:
     """Applies a plan to a model and returns a smaller one; the model is not changed.
 
+    Of a model on the meta device only the shapes are cut, and no value is compared; its weights are cut by
+    :func:`cut_shards`.
+
     Args:
         model: the model whose indices the plan speaks of.
         plan: what to keep.
@@ -64,8 +68,13 @@ def cut(
         NotVerified: the result differs from the masked original; nothing is returned.
     """
     free = {index: list(axes) for index, axes in plan.outputs.items()}
-    groups = find_groups(trace(model, example_inputs, dynamic=dynamic), rules, free)
-    return cut_groups(groups, plan).module
+    graph = trace(model, example_inputs, dynamic=dynamic)
+    if (
+        graph.folded and plan.fingerprint != graph.fingerprint
+    ):  # made for a class that computes weights itself
+        plain = trace(model, example_inputs, dynamic=dynamic, fold=False)
+        graph = plain if plan.fingerprint == plain.fingerprint else graph
+    return cut_groups(find_groups(graph, rules, free), plan).module
 
 
 def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) -> Cut:
@@ -76,7 +85,11 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     _no_axis_empty(groups, sizes)
     prepared = prepare(groups, sizes, choice.orders, rescales=_folds(groups, plan), dtype=dtype)
     emitted = emit(prepared.groups, sizes)
-    verification = verify(prepared.groups, emitted, dtype)
+    emitted.module.meta["secateur"]["plan"] = plan
+    alone = groups.graph.shapes_alone
+    verification = (
+        check_shapes(prepared.groups, emitted) if alone else verify(prepared.groups, emitted, dtype)
+    )
     return Cut(emitted.module, verification, prepared, sizes)
 
 

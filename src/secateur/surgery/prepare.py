@@ -25,6 +25,7 @@ from secateur.errors import NotVerified
 from secateur.graph import fetch, op_name
 from secateur.planning import Orders
 from secateur.surgery.arrange import arrange
+from secateur.surgery.compare import decides
 from secateur.surgery.emit import Emitted
 from secateur.surgery.rescale import Folds, Rescale, Scaled, fold
 from secateur.surgery.rewrites import DEFAULT_SCALE
@@ -45,7 +46,7 @@ class Prepared:
         scaled: factors that parameters took, by name.
         unfolded: calls that keep a scale of their own, each with the reason: ``(name of the node, reason)``.
         nodes: for each node of the original program the one of the prepared program.
-        max_relative_error: of the check; zero where there was nothing to do.
+        max_relative_error: of the check; zero where there was nothing to do, or there are only shapes.
     """
 
     groups: Groups
@@ -115,6 +116,8 @@ def _unfolded(folds: Folds) -> tuple[tuple[str, str], ...]:
 
 def _prepared(groups: Groups, folds: Folds, orders: Orders, dtype: torch.dtype | None) -> Prepared:
     rewriting = _Rewriting(groups, folds, orders)
+    if groups.graph.shapes_alone:
+        return _rewritten(rewriting, 0.0)  # nothing to run
     own = min(_floats(groups), key=lambda d: torch.finfo(d).bits, default=torch.float32)
     exact = dtype or (own if own in TOLERANCES else torch.float32)
     try:
@@ -123,6 +126,11 @@ def _prepared(groups: Groups, folds: Folds, orders: Orders, dtype: torch.dtype |
         if exact == torch.float64:
             raise
         error = _check(rewriting, torch.float64)
+    return _rewritten(rewriting, error)
+
+
+def _rewritten(rewriting: _Rewriting, error: float) -> Prepared:
+    groups, folds = rewriting.groups, rewriting.folds
     program, nodes = rewriting.program(None)
     prepared = replace(
         groups,
@@ -145,13 +153,21 @@ def _check(rewriting: _Rewriting, dtype: torch.dtype) -> float:
     emitted = Emitted(*rewriting.program(dtype), whole)
     promoted = None if _floats(groups) == {dtype} else dtype
     try:
-        return verify(groups, emitted, promoted, TOLERANCES[dtype], rewriting.expected).max_relative_error
+        seen = verify(groups, emitted, promoted, TOLERANCES[dtype], rewriting.expected, rewriting.points)
+        return seen.max_relative_error
     except NotVerified as error:
         raise NotVerified(
             f"units cannot be chosen anew in each head or group: {error}; score(..., cells=False) chooses the same "
             "in all",
             error.node,
         ) from error
+
+
+class _Read(fx.GraphModule):
+    """A program that is read node by node and never called, so that no code need be made of it."""
+
+    def recompile(self) -> Any:
+        """Nothing."""
 
 
 class _Rewriting:
@@ -183,7 +199,7 @@ class _Rewriting:
                 new.args, new.kwargs = _with(node, new, given)
                 new.meta[DEFAULT_SCALE] = "scale" in given and bind(node).get("scale") is None
         graph.set_codegen(copy.deepcopy(old.graph._codegen))
-        module = fx.GraphModule(state, graph, class_name="Prepared")
+        module = _Read(state, graph, class_name="Prepared")
         module.train(False)
         return module, nodes
 
@@ -218,20 +234,19 @@ class _Rewriting:
         return node in self.folds.fields or any(self._placed(v.axes) for v in items if isinstance(v, Value))
 
     @cached_property
-    def _points(self) -> set[fx.Node]:
-        """Where to compare: all that is as it was again, and what the calls read whose arguments change.
+    def points(self) -> set[fx.Node]:
+        """Where to compare: all that is as it was again, and what the calls read whose arguments change or that decide.
 
-        Between these, the same operators work on the same values.
+        Between these, the same operators work on the same values; what decides is given the original's.
         """
         nodes = list(self.groups.graph.module.graph.nodes)
         touched = {n for n in nodes if self._touches(n)}
         back = {n for n in nodes if n not in touched and not touched.isdisjoint(n.all_input_nodes)}
-        return back.union(*(r.node.all_input_nodes for r in self.folds.done))
+        steps = [n for n in nodes if n.op == "call_function" and decides(n, n.meta.get("val"))]
+        return back.union(*(n.all_input_nodes for n in (*steps, *(r.node for r in self.folds.done))))
 
     def expected(self, node: fx.Node, value: Any) -> Any:
-        """A value of the original program as the prepared one must have it; None where that needs no look."""
-        if node not in self._points:
-            return None
+        """A value of the original program as the prepared one must have it."""
         return self._expected(value, self.groups.coupling.values.get(node), self.folds.fields.get(node))
 
     def _expected(self, value: Any, axes: Any, fields: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -11,11 +11,11 @@ from torch import nn
 from secateur.cost import Macs, Params
 from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups, remove_blocks
 from secateur.errors import FormError, RecipeError
-from secateur.graph import Dynamic, probe, trace
+from secateur.graph import Dynamic, computes_weights, probe, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
-from secateur.scoring import Criterion, Magnitude, Random, score, score_blocks
+from secateur.scoring import Criterion, Magnitude, Random, Scores, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import construction, find_ties, own_class, values_for
+from secateur.surgery.owner import Attempt, attempts, construction, find_standins, whole_groups
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -114,7 +114,7 @@ def prune(
     if remove and depth is not None:
         raise RecipeError("give either remove= or depth=, not both")
     budget = Budget(params=params, macs=macs) if (params, macs) != (None, None) else None
-    if isinstance(batches, Iterator) and depth is not None:
+    if isinstance(batches, Iterator) and (depth is not None or form != "graph"):
         batches = list(batches)  # they may be read twice
     graph = trace(model, example_inputs, dynamic=dynamic)
     found = find_groups(graph, rules, free_outputs)
@@ -122,32 +122,38 @@ def prune(
     if depth is not None:
         names += choose_depth(found, score_blocks(found, batches), depth, comparable=batches is not None)
     groups = remove_blocks(found, names)
+    criterion = criterion or Magnitude()
     if isinstance(criterion, Random):
         criterion = Random(criterion.seed or seed)
     whole = keep is None and budget is None and (names or depth is not None)  # widths stay as they are
-    scores = None if whole else score(model, groups, criterion or Magnitude(), batches, task)
+    scores = None if whole else score(model, groups, criterion, batches, task)
     costs = [Params(graph), Macs(graph)] if budget else []
 
-    def planned(ties: Ties | None) -> Plan:
+    def planned(scores: Scores | None, ties: Ties | None) -> Plan:
         if scores is None:
             return Plan(graph.fingerprint, {}, groups.removal.names)
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
 
-    obstacle = ""
-    if form != "graph" and groups.removal.blocks:
-        obstacle = "blocks are removed whole in graph form only"
-    elif form != "graph":
-        seen = probe(model, graph)
+    def in_own_class(groups: Groups, scores: Scores | None) -> Attempt:
+        seen = probe(model, groups.graph)
         more = construction(model, seen) if config else None
-        plan = planned(find_ties(groups, seen, more))
-        values = values_for(groups, plan, seen, more)
-        plan = replace(plan, folded=values.folds)
-        small = cut_groups(groups, plan)
-        own = own_class(model, groups, small.module, values, config=config)
-        if own.module is not None:
-            return Pruned(own.module, plan, groups.locked, small.verification, groups, "module")
-        obstacle = own.reason
-    plan = planned(None)
+        every = whole_groups(groups, seen, rules, free_outputs)
+        return attempts(model, every, seen, scores, planned, more, find_standins(model, every, seen.unread))
+
+    obstacle = ""
+    if form != "graph":
+        tried, of = in_own_class(groups, scores), groups
+        if tried.owner.module is None and computes_weights(graph.folded):
+            of = remove_blocks(
+                find_groups(trace(model, example_inputs, dynamic=dynamic, fold=False), rules, free_outputs),
+                names,
+            )
+            tried = in_own_class(of, None if whole else score(model, of, criterion, batches, task))
+        if tried.owner.module is not None:
+            check = tried.cut.verification
+            return Pruned(tried.owner.module, tried.plan, of.locked, check, of, "module")
+        obstacle = tried.owner.reason
+    plan = planned(scores, None)
     small = cut_groups(groups, plan)
     pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
     if form == "module":

@@ -7,6 +7,7 @@ Operators that hold no sizes need no entry.
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,10 @@ class Call:
 
     def constant(self, value: Tensor) -> fx.Node:
         """A constant of the new program, on the call's device, read just before the call."""
-        name = f"{LITERAL}{self.old.name}_{len(self.state)}"
+        # A program that was cut before has constants of this kind already.
+        taken = {str(n.target) for n in self.old.graph.find_nodes(op="get_attr")} | self.state.keys()
+        names = (f"{LITERAL}{self.old.name}_{i}" for i in itertools.count())
+        name = next(n for n in names if n not in taken)
         self.state[name] = value.to(self.old.meta["val"].device)
         with self.new.graph.inserting_before(self.new):
             return self.new.graph.create_node("get_attr", name)

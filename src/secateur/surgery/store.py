@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,25 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from secateur.coupling import find_groups
+from secateur.coupling import Groups, find_groups, remove_blocks
 from secateur.errors import CorruptFile, FormError, InputError
 from secateur.files import whole_file
-from secateur.graph import decode, encode, fetch, probe, trace
+from secateur.graph import Graph, Probe, computes_weights, decode, encode, fetch, probe, trace
+from secateur.planning import Plan, without_removed
 from secateur.surgery.compare import relative_error
-from secateur.surgery.owner import own_class, plan_for_shapes, values_for
+from secateur.surgery.owner import plan_for_shapes, whole_groups, written_back
 from secateur.task import Inputs, to_device
 
 PROGRAM, WEIGHTS, REFERENCE = "model.json", "model.safetensors", "reference.safetensors"
+PLAN = "plan.json"
 TOLERANCE = 1e-3
 """Largest relative error between stored and computed reference outputs; half precision gets 5e-2."""
 
 
 def save(model: nn.Module, folder: str | os.PathLike[str], example_inputs: Inputs | None = None) -> Path:
     """Writes a model into a folder as ``model.json``, ``model.safetensors`` and ``reference.safetensors``.
+
+    Of a model that was cut here, ``plan.json`` says how; it helps to write the weights into the user's class.
 
     Args:
         model: a pruned model in graph form, or any module that traces.
@@ -56,6 +60,9 @@ def save(model: nn.Module, folder: str | os.PathLike[str], example_inputs: Input
         save_file(_unshared(weights), str(path))
     with whole_file(home / REFERENCE) as path:
         save_file(_unshared(reference), str(path))
+    plan = program.meta.get("secateur", {}).get("plan")
+    if isinstance(plan, Plan):
+        plan.save(home / PLAN)
     with whole_file(home / PROGRAM) as path:  # last: with it, the model is there
         path.write_text(json.dumps(data))
     return home
@@ -85,7 +92,9 @@ def load(folder: str | os.PathLike[str], into: nn.Module | None = None) -> nn.Mo
         raise CorruptFile(f"{home / PROGRAM} is truncated or was altered: {error}") from error
     module = decode(data, weights)
     _check_reference(module, _tensors(home / REFERENCE), home)
-    return module if into is None else _load_into(into, module)
+    if into is None:
+        return module
+    return _load_into(into, module, Plan.load(home / PLAN) if (home / PLAN).exists() else None)
 
 
 def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphModule, Any, Any]:
@@ -95,7 +104,7 @@ def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphM
         return model, own["args"], own["kwargs"]
     if example_inputs is None:
         raise InputError("save(model, folder) of a model that was not cut here needs example_inputs")
-    graph = trace(model, example_inputs)
+    graph = trace(model, example_inputs, fold=False)  # with the weights that a class computes others from
     return graph.module, graph.args, graph.kwargs
 
 
@@ -166,24 +175,55 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
+def _load_into(model: nn.Module, small: fx.GraphModule, plan: Plan | None) -> nn.Module:
     own = small.meta["secateur"]
-    graph = trace(model, own["kwargs"] or own["args"])
-    groups = find_groups(graph)
-    plan = plan_for_shapes(groups, {n: tuple(t.shape) for n, t in state_of(small).items()})
-    if plan is None:
+    inputs = own["kwargs"] or own["args"]
+    graph = trace(model, inputs)
+    views = [graph] if not computes_weights(graph.folded) else [graph, trace(model, inputs, fold=False)]
+    reason = ""
+    for view in views:
+        seen = probe(model, view)
+        known = plan if plan is not None and plan.fingerprint == view.fingerprint else None
+        groups, how = _by_plan(view, seen, known) if known else _by_shapes(view, seen, small)
+        if how is None:
+            continue
+        result = written_back(model, groups, seen, how, small)
+        if result.module is not None:
+            return result.module
+        reason = result.reason
+    if not reason:
         raise FormError(
             f"no widths of {type(model).__name__} give the stored shapes; give into= the model that was pruned, at its "
             "widths before pruning, or load the graph form without into="
         )
-    result = own_class(model, groups, small, values_for(groups, plan, probe(model, graph)))
-    if result.module is None:
-        raise FormError(
-            f"{type(model).__name__} cannot hold the stored model: {result.reason}; "
-            "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
-            small,
-        )
-    return result.module
+    raise FormError(
+        f"{type(model).__name__} cannot hold the stored model: {reason}; "
+        "load the graph form without into=, or prune with form='module', which chooses widths that fit the class",
+        small,
+    )
+
+
+def _by_plan(graph: Graph, seen: Probe, plan: Plan) -> tuple[Groups, Plan]:
+    free = {index: list(axes) for index, axes in plan.outputs.items()}
+    groups = without_removed(find_groups(graph, free_outputs=free), plan)
+    return whole_groups(groups, seen, free_outputs=free), plan
+
+
+def _by_shapes(graph: Graph, seen: Probe, small: fx.GraphModule) -> tuple[Groups, Plan | None]:
+    """Without a plan for this model (there is one of a later round, say) the stored shapes must do."""
+    shapes = {n: tuple(t.shape) for n, t in state_of(small).items()}
+    groups = whole_groups(_without_missing(find_groups(graph), shapes), seen)
+    return groups, plan_for_shapes(groups, shapes)
+
+
+def _without_missing(groups: Groups, stored: Collection[str]) -> Groups:
+    """The groups without the blocks of which nothing is stored: they were removed whole."""
+    if all(name in stored for name in groups.graph.state_names()):
+        return groups
+    gone = [b for b in groups.blocks if b.params and not b.locked and not any(n in stored for n in b.params)]
+    # A layer stands for the branches that it is made of.
+    inside = {name for b in gone for name in b.branches}
+    return remove_blocks(groups, [b.name for b in gone if b.name not in inside])
 
 
 def state_of(module: fx.GraphModule) -> dict[str, Tensor]:

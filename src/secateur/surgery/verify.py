@@ -10,7 +10,7 @@ zeroed in the sum; the output of a bypassed block is what comes in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class Verification:
 
 
 Expected = Callable[[fx.Node, Any], Any]
-"""From a node of the original program and its value, what the other must have there; None for no comparison."""
+"""From a node of the original program and its value, what the other must have there."""
 
 
 def verify(
@@ -63,6 +63,7 @@ def verify(
     dtype: torch.dtype | None = None,
     tolerance: float | None = None,
     expected: Expected | None = None,
+    points: Collection[fx.Node] | None = None,
 ) -> Verification:
     """Compares a cut program with the masked original on the example inputs.
 
@@ -72,12 +73,13 @@ def verify(
         dtype: ``torch.float64`` runs both in double precision, internal casts included.
         tolerance: largest relative error accepted; by default that of the precision.
         expected: by default, the value at the kept positions.
+        points: where to compare, besides the outputs; by default at every node of the original program.
 
     Raises:
         NotVerified: naming the first node that differs.
     """
     with torch.no_grad():
-        return _Lockstep(groups, emitted, dtype, tolerance, expected).run()
+        return _Lockstep(groups, emitted, dtype, tolerance, expected, points).run()
 
 
 class _Lockstep:
@@ -88,11 +90,12 @@ class _Lockstep:
         dtype: torch.dtype | None,
         tolerance: float | None,
         expected: Expected | None,
+        points: Collection[fx.Node] | None,
     ) -> None:
         self.groups, self.coupling = groups, groups.coupling
         self.old, self.new, self.nodes = groups.graph.module, emitted.module, emitted.nodes
         self.sizes, self.dtype = emitted.sizes, dtype
-        self.expected = expected or self._kept_at
+        self.expected, self.points = expected or self._kept_at, points
         self.removal = groups.removal
         self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
@@ -133,7 +136,8 @@ class _Lockstep:
                 self.reference[node] = self._reference(node)
             if node not in self.removal.gone:
                 self._run_new_until(pending, node)
-                self._compare(node, self.cut[self.nodes[node]])
+                if self.points is None or node in self.points:
+                    self._compare(node, self.cut[self.nodes[node]])
                 for done in last_new.get(self.nodes[node], ()):
                     self.cut.pop(done, None)
             for done in last.get(node, ()):
@@ -245,7 +249,7 @@ class _Lockstep:
             or not found.is_floating_point()
         ):
             return found
-        kept = self._kept(self.reference[old], self.coupling.values.get(old))
+        kept = self.expected(old, self.reference[old])
         return kept if kept.shape == found.shape else found
 
     def _reference(self, node: fx.Node) -> Any:

@@ -45,7 +45,7 @@ def _slid(f: Facts, a: Arguments, value: Value, dim: int, first: int) -> Axis:
     before = ends - ends // 2
     for end in (f.part(axis, 0, before), f.part(axis, before + length, len(axis))) if ends else ():
         f.pin(end, _WINDOW)
-    f.reduce(next(name for name, _ in a.operands()), dim, axis)
+    f.reduce(next(name for name, _ in a.operands()), dim, axis, ordered=True)
     return f.part(axis, before, before + length)
 
 

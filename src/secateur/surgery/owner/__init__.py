@@ -1,9 +1,16 @@
 """The user's own class, cut: ties that make it possible, attributes by provenance, and the check against the graph."""
 
+from secateur.surgery.owner.attempt import Attempt, attempts, written_back
 from secateur.surgery.owner.config import construction
-from secateur.surgery.owner.form import Owner, own_class, values_for
+from secateur.surgery.owner.form import Owner
+from secateur.surgery.owner.lasting import lasting_ties
 from secateur.surgery.owner.rebuild import Obstacle
+from secateur.surgery.owner.standins import StandIns, find_standins
 from secateur.surgery.owner.ties import find_ties
+from secateur.surgery.owner.whole import whole_groups
 from secateur.surgery.owner.widths import plan_for_shapes
 
-__all__ = ["Obstacle", "Owner", "construction", "find_ties", "own_class", "plan_for_shapes", "values_for"]
+__all__ = [
+    "Attempt", "Obstacle", "Owner", "StandIns", "attempts", "construction", "find_standins", "find_ties",
+    "lasting_ties", "plan_for_shapes", "whole_groups", "written_back",
+]  # fmt: skip

@@ -47,7 +47,7 @@ class Construction:
         for attribute, value in numbers.items():
             if attribute.module == "" and attribute.keys[0] == "config":
                 assign(config, attribute.keys[1:], value)
-        before, after = _made(type(self.model), self.model.config), _made(type(self.model), config)
+        before, after = made(type(self.model), self.model.config), made(type(self.model), config)
         if before is None or after is None:
             return {}
         was = _values(before, float)
@@ -160,10 +160,11 @@ def _built(model: nn.Module, number: Attribute | None, value: int) -> nn.Module 
     config = copy.deepcopy(getattr(model, "config", None))
     if number is not None:
         assign(config, number.keys[1:], value)
-    return _made(type(model), config)
+    return made(type(model), config)
 
 
-def _made(kind: Callable[[Any], nn.Module], config: Any) -> nn.Module | None:
+def made(kind: Callable[[Any], nn.Module], config: Any) -> nn.Module | None:
+    """A class built from a configuration, in shapes alone; None where it does not take that."""
     try:
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import fx
 
-from secateur.coupling import Groups, Value, literal_indices, source_of
-from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, op_name
+from secateur.coupling import Groups, Value, literal_indices, place_of
+from secateur.graph import Attribute, Length, Probe, Use, bind, flat_arguments, leaves, op_name
 from secateur.surgery.emit import rewrite
+from secateur.surgery.owner.standard import expressions
+from secateur.surgery.owner.statements import statement_at
+from secateur.surgery.owner.whole import seen_again
 from secateur.surgery.sizes import Sizes
 
 _SPLITS = frozenset(
@@ -24,6 +27,26 @@ _SPLITS = frozenset(
     for n in ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split")
 )
 _EVEN = frozenset(("chunk", "tensor_split", "unsafe_chunk"))
+
+
+@dataclass(frozen=True)
+class Strict:
+    """What is not trusted at a second attempt.
+
+    Args:
+        nodes: calls whose numbers stay as they are.
+        untraced: whether all numbers do of which it is not known where they come from; otherwise those that do not
+            stand in the code are trusted to follow the cut.
+        constants: whether constants that the class computes from widths stay too, although weights could make up for
+            another one: for cuts that follow each other, where each would have to know of the others.
+    """
+
+    nodes: frozenset[fx.Node] = frozenset()
+    untraced: bool = False
+    constants: bool = False
+
+
+TRUSTING = Strict()
 
 
 @dataclass(frozen=True)
@@ -43,8 +66,9 @@ class Equation:
     literal: bool = False
 
 
-def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
+def equations(groups: Groups, probe: Probe, sizes: Sizes, strict: Strict = TRUSTING) -> list[Equation]:
     """All equations for these sizes."""
+    groups = seen_again(groups, probe)
     new = rewrite(groups, sizes, {})
     by_node: dict[fx.Node, list[Use]] = {}
     for use in probe.uses:
@@ -54,12 +78,16 @@ def equations(groups: Groups, probe: Probe, sizes: Sizes) -> list[Equation]:
         if node.op != "call_function" or node not in probe.calls:
             continue
         uses = by_node.get(node, [])
+        if node in strict.nodes:
+            found += _as_they_were(node, twin)
         if _made_here(groups, node):
             found += _unchanged(groups, node, sizes)
         elif op_name(node) in _SPLITS:
             found += _split(groups, node, uses, sizes)
         else:
-            found += _arguments(groups, node, twin, uses, sizes)
+            if strict.untraced:
+                uses = [u if _traced(u, probe) else replace(u, expression=None) for u in uses]
+            found += _arguments(groups, node, twin, uses, sizes, strict.untraced)
     return found
 
 
@@ -73,12 +101,26 @@ class More(Protocol):
         """Numbers that are not whole and change with these."""
 
 
-def all_equations(groups: Groups, probe: Probe, sizes: Sizes, more: More | None) -> list[Equation]:
+def all_equations(
+    groups: Groups, probe: Probe, sizes: Sizes, more: More | None, strict: Strict = TRUSTING
+) -> list[Equation]:
     """The equations between integers, those of ``more`` included."""
-    found = [e for e in equations(groups, probe, sizes) if not isinstance(e.right, float)]
+    found = [e for e in equations(groups, probe, sizes, strict) if not isinstance(e.right, float)]
     anchor = next((n for n in groups.graph.nodes if n.op == "call_function"), groups.graph.nodes[0])
     found += [Equation(comparison, outcome, anchor) for comparison, outcome in probe.comparisons.items()]
+    found += _standard(groups, probe, sizes, anchor)
     return found + more.equations(groups, found, sizes) if more else found
+
+
+def _standard(groups: Groups, probe: Probe, sizes: Sizes, anchor: fx.Node) -> Iterator[Equation]:
+    """What attributes of torch's own modules say about tensors, which torch's own code may compare with."""
+    for path, module in probe.model.named_modules():
+        for attribute, expression in expressions(path, module).items():
+            if isinstance(expression, Length) and attribute in probe.attributes:
+                name = groups.graph.aliases.get(expression.value, expression.value)
+                if name in groups.coupling.state_axes:
+                    axis = groups.coupling.state_axes[name][expression.axis]
+                    yield Equation(attribute, sizes.of(axis), anchor)
 
 
 def lengths(groups: Groups, probe: Probe, sizes: Sizes) -> Mapping[Length, Any]:
@@ -96,8 +138,6 @@ def lengths(groups: Groups, probe: Probe, sizes: Sizes) -> Mapping[Length, Any]:
 
 
 def _lengths_in(expression: Any) -> Iterator[Length]:
-    from secateur.graph import leaves
-
     return (leaf for leaf in leaves(expression) if isinstance(leaf, Length))
 
 
@@ -112,6 +152,14 @@ def _made_here(groups: Groups, node: fx.Node) -> bool:
     return any(literal_indices(node, len(axis)) is not None for axis in value.axes)
 
 
+def _as_they_were(node: fx.Node, twin: fx.Node) -> Iterator[Equation]:
+    """All whole numbers that a call is given."""
+    for was, becomes in zip(flat_arguments(node), flat_arguments(twin), strict=False):
+        if isinstance(was, int) and not isinstance(was, bool) and not isinstance(becomes, fx.Node):
+            if not _same(was, becomes):
+                yield Equation(was, becomes, node, literal=True)
+
+
 def _unchanged(groups: Groups, node: fx.Node, sizes: Sizes) -> Iterator[Equation]:
     """The axes of a call, as operand and result, keep their lengths."""
     for known in (node, *node.all_input_nodes):
@@ -122,7 +170,7 @@ def _unchanged(groups: Groups, node: fx.Node, sizes: Sizes) -> Iterator[Equation
 
 
 def _arguments(
-    groups: Groups, node: fx.Node, twin: fx.Node, uses: list[Use], sizes: Sizes
+    groups: Groups, node: fx.Node, twin: fx.Node, uses: list[Use], sizes: Sizes, untraced: bool
 ) -> Iterator[Equation]:
     if op_name(node) in ("aten::reshape_as", "aten::view_as"):
         return  # a reshape in the cut program; the user's code holds no number there
@@ -139,15 +187,24 @@ def _arguments(
             value: Value = groups.coupling.values[bind(node)["self"]]
             becomes = becomes - sizes.of(value[int(bind(node)["dim"]) % len(value)])
         if use.expression is None:
-            if not _same(was, becomes) and _written(node, use.value):
+            if not _same(was, becomes) and (untraced or _written(node, use.value)):
                 yield Equation(use.value, becomes, node, literal=True)
         else:
             yield Equation(use.expression, becomes, node)
 
 
+def _traced(use: Use, probe: Probe) -> bool:
+    """Whether all that a number was computed from is known."""
+    return all(
+        leaf.value in probe.lengths if isinstance(leaf, Length) else leaf in probe.attributes
+        for leaf in leaves(use.expression)
+    )
+
+
 def _written(node: fx.Node, value: int | float) -> bool:
-    """Whether a number stands in the line of code: one that does not was computed, and may well follow the cut."""
-    return re.search(rf"(?<![\w.]){value}(?![\w.])", source_of(node)) is not None
+    """Whether a number stands in the statement: one that does not was computed, and may well follow the cut."""
+    file, line, code = place_of(node)
+    return re.search(rf"(?<![\w.]){value}(?![\w.])", statement_at(file, line) if file else code) is not None
 
 
 def _same(was: Any, becomes: Any) -> bool:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from secateur.coupling import Groups, source_of
 from secateur.graph import Graph, Probe
 from secateur.planning import Plan, dead_atoms
 from secateur.surgery.compare import relative_error
+from secateur.surgery.owner.calling import Samples, outputs_of, samples
 from secateur.surgery.owner.config import from_config
+from secateur.surgery.owner.diagnose import Deviation, deviations
 from secateur.surgery.owner.equations import More
-from secateur.surgery.owner.rebuild import Obstacle, Values, outputs_of, rebuild, solve_attributes
+from secateur.surgery.owner.rebuild import Values, rebuild, solve_attributes
+from secateur.surgery.owner.shorter import renamed, shortened
+from secateur.surgery.owner.standins import StandIns
 from secateur.surgery.sizes import Sizes
 from secateur.task import to_device
 
@@ -32,14 +34,18 @@ class Owner:
         module: the class, cut; None where it does not compute what the graph form does.
         error: largest relative difference of an output from the graph form's.
         reason: what stands in the way, in words; empty if nothing does.
+        deviations: where the class takes other numbers than the cut program, as far as could be found out.
     """
 
     module: nn.Module | None
     error: float
     reason: str
+    deviations: tuple[Deviation, ...] = ()
 
 
-def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = None) -> Values:
+def values_for(
+    groups: Groups, plan: Plan, probe: Probe, more: More | None = None, standins: StandIns | None = None
+) -> Values:
     """What a plan asks of the user's class: new attributes, and factors that its weights must take.
 
     Args:
@@ -47,13 +53,21 @@ def values_for(groups: Groups, plan: Plan, probe: Probe, more: More | None = Non
         plan: what is kept.
         probe: from :func:`secateur.graph.probe`.
         more: how a configuration decides sizes, where the result must fit one.
+        standins: for the modules of blocks that are removed whole.
     """
     sizes = Sizes(groups.coupling, groups.coupling.alive(dead_atoms(groups, plan)))
-    return solve_attributes(groups, probe, sizes, more)
+    values = solve_attributes(groups, probe, sizes, more)
+    return replace(values, removed=standins.at(sizes)) if standins else values
 
 
 def own_class(
-    model: nn.Module, groups: Groups, small: fx.GraphModule, values: Values, *, config: bool = False
+    model: nn.Module,
+    groups: Groups,
+    small: fx.GraphModule,
+    values: Values,
+    *,
+    config: bool = False,
+    unread: Mapping[str, Tensor] | None = None,
 ) -> Owner:
     """Writes a cut back into a copy of the user's class and runs it beside the graph form.
 
@@ -63,31 +77,41 @@ def own_class(
         small: the cut program.
         values: from :func:`values_for`.
         config: whether the class must come out the same when it is built from its configuration.
+        unread: cut tensors that ``small`` does not hold, since only calls that nothing reads need them.
     """
-    result = rebuild(model, groups.graph, small, values)
-    error, problem = _difference(result, small, groups.graph)
+    result = rebuild(model, groups.graph, small, values, unread or {})
+    inputs = samples(model, groups.graph)
+    error, problem = _difference(result, small, groups.graph, inputs)
     if not problem and config:
-        again = from_config(result)
-        _, problem = (
-            _difference(again, small, groups.graph) if again is not None else (0.0, "it does not build")
-        )
+        names = renamed(result)
+        shorter, problem = shortened(result) if values.removed.modules else (result, "")
+        again = from_config(shorter) if shorter is not None else None
+        if shorter is not None and again is not None:
+            result, (_, problem) = shorter, _difference(again, small, groups.graph, inputs, names)
+        problem = problem or ("it does not build" if again is None else "")
         problem = problem and f"built from its configuration, {problem}"
-    return Owner(None if problem else result, error, _reason(values.obstacles, problem) if problem else "")
+    if not problem:
+        return Owner(result, error, "")
+    differing = () if values.obstacles else tuple(deviations(result, small, groups.graph))
+    return Owner(None, error, _reason(values, differing, problem), differing)
 
 
-def _difference(module: nn.Module, small: fx.GraphModule, graph: Graph) -> tuple[float, str]:
+def _difference(
+    module: nn.Module,
+    small: fx.GraphModule,
+    graph: Graph,
+    inputs: Samples,
+    names: Mapping[str, str] | None = None,
+) -> tuple[float, str]:
     """Runs a class beside the graph form: largest relative difference of an output, and what is wrong if anything."""
     error = 0.0
     device = next((p.device for p in small.parameters()), torch.device("cpu"))
-    for noisy, (args, kwargs) in itertools.product(
-        (False, True), _samples(graph.args, graph.kwargs, graph.dynamic)
-    ):
+    for noisy, (args, kwargs) in itertools.product((False, True), inputs):
         args, kwargs = to_device(args, device), to_device(kwargs, device)
-        state = _noise(small) if noisy else {}
-        named = state | {alias: state[name] for alias, name in graph.aliases.items() if name in state}
+        state, named = _shared(_noise(small) if noisy else {}, module, graph, names)
         expected = outputs_of(small, args, kwargs, state)
         try:
-            found = outputs_of(module, args, kwargs, _known(module, named))
+            found = outputs_of(module, args, kwargs, named)
         except Exception as failure:
             words = (str(failure).strip().splitlines() or [type(failure).__name__])[0][:200]
             return float("inf"), f"it does not run: {words}"
@@ -116,30 +140,28 @@ def _noise(small: fx.GraphModule) -> dict[str, Tensor]:
     return found
 
 
-def _known(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    return {name: tensor for name, tensor in state.items() if name in names}
+def _shared(
+    state: Mapping[str, Tensor], module: nn.Module, graph: Graph, names: Mapping[str, str] | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What of a state both forms hold, by the program's names and by the class's (``names``: where these differ).
+
+    The program may hold a tensor that the class computes from others, such as a softmax of weights.
+    """
+    own = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    called = names or {name: name for name in own}
+    named = {n: t for n, t in state.items() if called.get(n) in own}
+    named |= {a: state[n] for a, n in graph.aliases.items() if n in state and called.get(a) in own}
+    held = {graph.aliases.get(name, name) for name in named}
+    return {n: t for n, t in state.items() if n in held}, {called[n]: t for n, t in named.items()}
 
 
 def _bits(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 
 
-def _reason(obstacles: tuple[Obstacle, ...], words: str) -> str:
-    if not obstacles:
-        return words
-    first = obstacles[0]
+def _reason(values: Values, differing: tuple[Deviation, ...], words: str) -> str:
+    if not values.obstacles:
+        return values.removed.doubt or (f"{differing[0]} ({words})" if differing else words)
+    first = values.obstacles[0]
     name = "a number in the code" if first.attribute == "-" else f"the attribute '{first.attribute}'"
     return f"{name} stands in the way at {source_of(first.node)}: {first.words}"
-
-
-def _samples(args: Any, kwargs: Mapping[str, Any], dynamic: bool) -> list[tuple[Any, dict[str, Any]]]:
-    """The example inputs and, where the batch is free, a batch of three."""
-    given = (args, dict(kwargs))
-
-    def three(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.dim():
-            return value
-        return torch.cat([value, value[:1]]) if value.shape[0] == 2 else value
-
-    return [given, pytree.tree_map(three, given)] if dynamic else [given]

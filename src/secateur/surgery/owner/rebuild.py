@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +18,7 @@ from secateur.coupling import Groups
 from secateur.graph import Attribute, Graph, Length, Probe, evaluate, fetch, is_record, leaves, rebuilt
 from secateur.planning import Fold
 from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
+from secateur.surgery.owner.hollow import Removed
 from secateur.surgery.owner.scales import folds
 from secateur.surgery.owner.standard import describe
 from secateur.surgery.sizes import Sizes
@@ -46,11 +47,13 @@ class Values:
         attributes: new values of numbers that modules hold.
         folds: factors for weights, where the class will compute a constant otherwise.
         obstacles: what could not be solved.
+        removed: what goes with blocks that are removed whole.
     """
 
     attributes: Mapping[Attribute, int | float]
     folds: tuple[Fold, ...]
     obstacles: tuple[Obstacle, ...]
+    removed: Removed = field(default_factory=Removed)
 
 
 def solve_attributes(groups: Groups, probe: Probe, sizes: Sizes, more: More | None = None) -> Values:
@@ -123,7 +126,13 @@ def _compound(
     )
 
 
-def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Values) -> nn.Module:
+def rebuild(
+    model: nn.Module,
+    graph: Graph,
+    small: fx.GraphModule,
+    values: Values,
+    unread: Mapping[str, Tensor],
+) -> nn.Module:
     """A copy of ``model`` with the tensors of ``small`` and the new values of its attributes.
 
     Args:
@@ -131,10 +140,11 @@ def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Value
         graph: its program.
         small: the cut program, whose tensors have the program's names.
         values: from :func:`solve_attributes`.
+        unread: further tensors, of calls that are not in ``small``.
     """
-    names = {name: name for name in graph.state_names() if _has(small, name)}
+    names = {name: name for name in graph.state_names() if name in unread or _has(small, name)}
     names |= {alias: name for alias, name in graph.aliases.items() if name in names}
-    held = {n: fetch(small, source) for n, source in names.items()}
+    held = {n: unread[s] if s in unread else fetch(small, s) for n, s in names.items()}
     copies = {id(t): _own(t) for t in held.values()}
     tensors = {name: copies[id(t)] for name, t in held.items()}
     # Copying puts the small tensors where the program's own stood, wherever the module keeps them.
@@ -144,6 +154,7 @@ def rebuild(model: nn.Module, graph: Graph, small: fx.GraphModule, values: Value
         plain_weight(result, name)
     for name, tensor in tensors.items():
         _put(result, name, tensor)
+    values.removed.take_(result)
     for attribute, value in values.attributes.items():
         assign(result.get_submodule(attribute.module), attribute.keys, value)
     for module in result.modules():
@@ -238,20 +249,3 @@ def _tell(module: nn.Module) -> None:
     for name, value in found.items():
         if isinstance(getattr(module, name, None), int) and getattr(module, name) != value:
             module.__dict__[name] = int(value)
-
-
-def outputs_of(
-    module: nn.Module, args: Any, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-) -> list[Tensor]:
-    """All tensors that a module returns with ``state`` in place of its own, in evaluation mode, modes as before."""
-    training = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            given = copy.deepcopy((tuple(args), dict(kwargs)))
-            found = torch.func.functional_call(module, dict(state), *given)
-    finally:
-        for m, was in training:
-            m.training = was
-    found = dict(found) if hasattr(found, "items") and not isinstance(found, dict) else found
-    return [t for t in torch.utils._pytree.tree_leaves(found) if isinstance(t, Tensor)]

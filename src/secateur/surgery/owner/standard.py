@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from secateur.graph import Attribute, Expression, Length, TracedInt
 
 
 def _convolution(m: Any) -> dict[str, int]:
@@ -74,7 +76,38 @@ STANDARD: Mapping[type, Callable[[Any], dict[str, int]]] = {
 
 def describe(module: nn.Module) -> dict[str, int]:
     """Attributes of a standard module that follow from its tensors; empty for other classes."""
-    for kind in type(module).__mro__:
+    for kind in module.__class__.__mro__:
         if kind in STANDARD:
             return STANDARD[kind](module)
     return {}
+
+
+def expressions(path: str, module: nn.Module) -> dict[Attribute, Expression]:
+    """The same as expressions over the lengths of the module's tensors, which have their names in the model."""
+    try:
+        found = describe(_Remembering(path, module))  # type: ignore[arg-type]
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+        return {}
+    return {Attribute(path, (n,)): v.expression for n, v in found.items() if isinstance(v, TracedInt)}
+
+
+class _Remembering:
+    """A module whose tensors have sizes that remember where they come from."""
+
+    def __init__(self, path: str, module: Any) -> None:
+        self._path, self._module = path, module
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._module)
+
+    def __getattr__(self, name: str) -> Any:
+        value, path = getattr(self._module, name), f"{self._path}.{name}" if self._path else name
+        if isinstance(value, nn.Module):
+            return _Remembering(path, value)
+        return _Sized(path, value) if isinstance(value, Tensor) else value
+
+
+class _Sized:
+    def __init__(self, path: str, tensor: Tensor) -> None:
+        self.shape = tuple(TracedInt(n, Length(path, i)) for i, n in enumerate(tensor.shape))

@@ -12,28 +12,32 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd
+from math import gcd, isclose
 from typing import Any
 
 from secateur.coupling import Groups
 from secateur.graph import Attribute, Compound, Length, Probe, evaluate, leaves
 from secateur.planning import Ties
-from secateur.surgery.owner.equations import Equation, More, all_equations, lengths
+from secateur.surgery.owner.equations import TRUSTING, Equation, More, Strict, all_equations, lengths
+from secateur.surgery.owner.scales import constants, fixed
 from secateur.surgery.owner.symbolic import Poly, SymbolicSizes
 
 _TRIALS = 4
 
 
-def find_ties(groups: Groups, probe: Probe, more: More | None = None) -> Ties:
+def find_ties(groups: Groups, probe: Probe, more: More | None = None, *, strict: Strict = TRUSTING) -> Ties:
     """The ties under which every cut of these groups can be written back into the user's class.
 
     Args:
         groups: found on the model's program.
         probe: from :func:`secateur.graph.probe`.
         more: how a configuration decides sizes, where the result must fit one.
+        strict: what is not trusted to follow the cut.
     """
     sizes = SymbolicSizes(groups)
-    found = all_equations(groups, probe, sizes, more)
+    found = all_equations(groups, probe, sizes, more, strict)
+    stay = constants(probe) if strict.constants else fixed(probe, groups.graph, groups.coupling.values)
+    found += [Equation(u.expression, u.value, u.node) for u in stay]
     return _Search(groups, probe, found, lengths(groups, probe, sizes)).run()
 
 
@@ -125,7 +129,9 @@ class _Search:
         return _Point(shares, attributes)
 
     @staticmethod
-    def _number(value: Any, shares: Sequence[Fraction]) -> Fraction:
+    def _number(value: Any, shares: Sequence[Fraction]) -> Any:
+        if isinstance(value, float):
+            return value
         return value.at(shares) if isinstance(value, Poly) else Fraction(value)
 
     def _holds(self, equation: Equation, point: _Point) -> bool:
@@ -142,7 +148,8 @@ class _Search:
         if any(value_of(leaf) is None for leaf in leaves(equation.left)):
             return True  # the size of a value that was lost sight of
         try:
-            return bool(evaluate(equation.left, value_of) == right)
+            found = evaluate(equation.left, value_of)
+            return isclose(found, right) if isinstance(right, float) else bool(found == right)
         except (ArithmeticError, ValueError, TypeError):
             return False
 

@@ -1,0 +1,41 @@
+"""Costs that are brought up to date by what changes are the costs that are counted anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import secateur as sc
+from secateur.cost import Tally
+from tests.zoo import ZOO, ready
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_units_come_and_go(name: str) -> None:
+    groups = ready(name)[1]
+    costs = [kind(groups.graph).bind(groups) for kind in (sc.Params, sc.Macs)]
+    coupling, rng = groups.coupling, np.random.default_rng(0)
+    atoms = np.concatenate([np.empty(0, dtype=np.int64), *(g.atoms for g in groups)])
+    if not len(atoms):
+        return
+    dead = set(rng.permutation(atoms)[: len(atoms) // 2].tolist())
+    tally = Tally(coupling, costs)
+
+    def counted() -> tuple[float, ...]:
+        alive = coupling.alive(np.array(sorted(dead), dtype=np.int64))
+        assert (alive == tally.alive).all()
+        return tuple(cost.of(alive) for cost in costs)
+
+    tally.start(coupling.alive(np.array(sorted(dead), dtype=np.int64)))
+    assert tally.costs == counted()
+    for turn in range(12):
+        some = rng.permutation(atoms)[: rng.integers(1, 6)]
+        lives = turn % 3 != 0
+        before = tally.costs
+        change = tally.with_atoms(some) if lives else tally.without_atoms(some)
+        assert tally.costs == before  # asking changes nothing
+        if turn % 4 == 3:
+            continue
+        tally.take(change)
+        dead = dead - set(some.tolist()) if lives else dead | set(some.tolist())
+        assert tally.costs == change.costs == counted()
