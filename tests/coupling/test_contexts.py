@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from secateur.coupling import Across, Groups, Inside, find_groups
 from secateur.graph import trace
+from secateur.planning import allocate
+from secateur.scoring import Magnitude, score
+from secateur.surgery import cut_groups
 from tests.zoo import ready
 
 DIM, HEADS, INNER = 12, 3, 4
@@ -230,3 +233,28 @@ def test_pairs_are_positions_with_their_atoms() -> None:
         for a in groups.coupling.monomial(label)
     ]
     assert sorted(zip(where.tolist(), atoms.tolist(), strict=True)) == sorted(by_hand)
+
+
+class Gated(nn.Module):
+    """The channels of a grouped convolution, each gated by the means of its neighbours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 24, 1), nn.Conv2d(24, 24, 3, padding=1, groups=3)
+        self.gate, self.fc = nn.Conv1d(1, 1, 3, padding=1, bias=False), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.two(self.one(x).relu())
+        gate = self.gate(x.mean((2, 3)).unsqueeze(1)).sigmoid().transpose(1, 2).unsqueeze(-1)
+        return self.fc((x * gate).mean((2, 3)))
+
+
+def test_channels_that_a_filter_slides_over_keep_their_neighbours() -> None:
+    """Chosen anew in each group of the convolution, the gate would see others beside each other."""
+    torch.manual_seed(0)
+    model, x = Gated().eval(), torch.randn(2, 3, 6, 6)
+    groups = find_groups(trace(model, x))
+    (gated,) = (g.name for g in groups if "fc.weight" in {m.param for m in g.members} and g.units == 8)
+    assert gated in groups.ordered and gated not in groups.contexts
+    plan = allocate(score(model, groups, Magnitude()), keep=0.5)
+    assert cut_groups(groups, plan).verification.max_relative_error < 1e-5

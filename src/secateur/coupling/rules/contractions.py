@@ -121,7 +121,7 @@ def _space(f: Facts, a: Arguments, channel: int) -> Axes:
         if kernel == stride == 1 and a.input.shape[i] == a.shape[i]:
             out.append(a.input[i])
         elif stride == 1 and a.weight.shape[:2] == (1, 1) and a.input.shape[i] == a.shape[i]:
-            f.reduce("input", i, a.input[i])
+            f.reduce("input", i, a.input[i], ordered=True)
             out.append(a.input[i])
         else:
             f.pin(a.input[i], _SPATIAL)
