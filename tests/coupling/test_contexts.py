@@ -258,3 +258,20 @@ def test_channels_that_a_filter_slides_over_keep_their_neighbours() -> None:
     assert gated in groups.ordered and gated not in groups.contexts
     plan = allocate(score(model, groups, Magnitude()), keep=0.5)
     assert cut_groups(groups, plan).verification.max_relative_error < 1e-5
+
+
+class Numbered(nn.Module):
+    """Features that the program multiplies with their own number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(x * torch.arange(x.shape[-1], dtype=x.dtype))
+
+
+def test_units_that_the_program_numbers_are_not_alike() -> None:
+    groups = find_groups(trace(Numbered().eval(), torch.randn(2, 4)))
+    assert groups.ordered == {"a.weight:0"}

@@ -62,16 +62,17 @@ class Groups:
 
     @cached_property
     def ordered(self) -> frozenset[str]:
-        """Names of the groups whose units are not alike, as an operator reads each beside its neighbours.
+        """Names of the groups whose units are not alike: an operator reads each beside its neighbours, or the program
+        makes numbers of its own along them, such as positions.
 
         A unit of these can be removed like any other, but two of them must not change places.
         """
-        atoms = {
-            a
-            for m in self.coupling.facts.mixings
-            if m.ordered
-            for a in self.coupling.pairs(m.labels)[1].tolist()
-        }
+        facts = self.coupling.facts
+        axes = [m.labels for m in facts.mixings if m.ordered]
+        axes += [
+            a for notes in facts.notes.values() for name, a in notes.items() if name.startswith("selected")
+        ]
+        atoms = {atom for axis in axes for atom in self.coupling.pairs(axis)[1].tolist()}
         return frozenset(g.name for g in self.groups if not atoms.isdisjoint(g.atoms.tolist()))
 
     def prunable(self, name: str) -> float:
