@@ -9,9 +9,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from secateur.bench.measurement import Entry
+from secateur.errors import InputError
 from secateur.task import Inputs
+
+
+@dataclass(frozen=True)
+class NodeTimes:
+    """One operator of an artifact, as its runtime runs it: fused, in the layout that the runtime chose.
+
+    Args:
+        op: the runtime's name of the kernel.
+        name: the node's own.
+        shapes: of its inputs and then its outputs; those that the runtime does not tell are left out.
+        ms: milliseconds of it in every run since the artifact was opened.
+    """
+
+    op: str
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    ms: tuple[float, ...]
 
 
 class Runner(ABC):
@@ -25,6 +44,15 @@ class Runner(ABC):
             SecateurError: it stopped; the message names the artifact.
         """
 
+    def nodes(self) -> list[NodeTimes]:
+        """The operators in the order in which they run, with the times of every run so far; asked once, at the end,
+        of an artifact that was opened with ``profile``.
+
+        Raises:
+            InputError: the device or the runtime does not tell.
+        """
+        raise InputError("this device does not tell the times of single operators")
+
     @abstractmethod
     def peak_bytes(self) -> int:
         """Peak memory so far above that of the empty runtime, in bytes; 0 where the device cannot tell."""
@@ -37,9 +65,11 @@ class Device(ABC):
 
     @abstractmethod
     def open(
-        self, entries: Sequence[Entry], inputs: Inputs, threads: int
+        self, entries: Sequence[Entry], inputs: Inputs, threads: int, *, profile: bool = False
     ) -> AbstractContextManager[list[Runner]]:
         """Loads every artifact with these inputs and so many threads; on leaving, everything is closed, come what may.
+
+        With ``profile``, the runners tell what each operator took, and run a little slower.
 
         Raises:
             SecateurError: an artifact cannot be loaded.

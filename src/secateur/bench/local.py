@@ -22,7 +22,7 @@ from torch import Tensor
 import secateur.errors
 from secateur.bench import worker
 from secateur.bench.cores import Load, available_cores, physical_cores
-from secateur.bench.device import Device, Runner
+from secateur.bench.device import Device, NodeTimes, Runner
 from secateur.bench.measurement import Entry
 from secateur.deploy import batch_size, named_inputs, runtime_named
 from secateur.errors import InputError, MissingExtra, SecateurError
@@ -51,6 +51,12 @@ class LocalRunner(Runner):
     def window(self, runs: int) -> list[float]:
         times: list[float] = self._ask({"window": runs})["ms"]
         return times
+
+    def nodes(self) -> list[NodeTimes]:
+        return [
+            NodeTimes(node["op"], node["name"], tuple(tuple(s) for s in node["shapes"]), tuple(node["ms"]))
+            for node in self._ask({"nodes": True})["nodes"]
+        ]
 
     def peak_bytes(self) -> int:
         return int(self._ask({"peak": True})["bytes"])
@@ -115,7 +121,9 @@ class LocalDevice(Device):
         self.pin, self.patience = pin, patience
 
     @contextmanager
-    def open(self, entries: Sequence[Entry], inputs: Inputs, threads: int) -> Iterator[list[Runner]]:
+    def open(
+        self, entries: Sequence[Entry], inputs: Inputs, threads: int, *, profile: bool = False
+    ) -> Iterator[list[Runner]]:
         for entry in entries:
             if not Path(entry.path).is_file():
                 raise InputError(f"no artifact {entry.path}")
@@ -123,7 +131,7 @@ class LocalDevice(Device):
                 raise MissingExtra(entry.runtime, "onnx", f"timing {entry.artifact}")
         runners: list[LocalRunner] = []
         with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-            shared = self._shared(inputs, threads, Path(folder))
+            shared = {**self._shared(inputs, threads, Path(folder)), "profile": profile, "folder": folder}
             try:
                 for entry in entries:
                     spec = {**shared, "path": str(entry.path), "runtime": entry.runtime}

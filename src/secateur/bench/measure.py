@@ -128,7 +128,7 @@ def peak_memory(
 
 def _run_turns(tracks: list[_Track], base: _Track, effort: Effort, seed: int) -> None:
     for track in tracks:
-        _warm_up(track, effort)
+        track.runs = sized_window(track.runner, effort)
     order = random.Random(seed)
     start = time.perf_counter()
     turns, check = 0, effort.min_turns
@@ -146,15 +146,13 @@ def _run_turns(tracks: list[_Track], base: _Track, effort: Effort, seed: int) ->
             check = turns + max(1, turns // 4)  # the bootstrap takes time; intervals shrink slowly
 
 
-def _warm_up(track: _Track, effort: Effort) -> None:
-    """Runs until caches, pools and the clock have settled, and sizes the windows."""
-    first = track.runner.window(1)[0] / 1e3
+def sized_window(runner: Runner, effort: Effort) -> int:
+    """Runs until caches, pools and the clock have settled; how many runs fill a window."""
+    first = runner.window(1)[0] / 1e3
     runs = max(1, min(effort.max_runs, round(effort.warmup_seconds / max(first, 1e-6))))
-    times = track.runner.window(runs) if first < effort.warmup_seconds else [first * 1e3]
+    times = runner.window(runs) if first < effort.warmup_seconds else [first * 1e3]
     seconds = quantile(times, 0.5) / 1e3
-    track.runs = int(
-        min(effort.max_runs, max(effort.min_runs, round(effort.window_seconds / max(seconds, 1e-6))))
-    )
+    return int(min(effort.max_runs, max(effort.min_runs, round(effort.window_seconds / max(seconds, 1e-6)))))
 
 
 def _counting(track: _Track, base: _Track) -> tuple[np.ndarray, np.ndarray]:

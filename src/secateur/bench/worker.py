@@ -2,8 +2,9 @@
 
 It is run by its path, not imported, so that it needs neither torch nor Secateur for ONNX and starts in a fraction of a
 second. It speaks lines of JSON: ``{"window": runs}`` is answered by ``{"ms": [...]}``, ``{"peak": true}`` by
-``{"bytes": n}``; when its standard input closes, it ends. Spinning is off: a thread pool that spins after its turn
-would disturb the next artifact's.
+``{"bytes": n}``, ``{"nodes": true}`` by ``{"nodes": [...]}``, the times of every operator in every run so far. When
+its standard input closes, it ends. Spinning is off: a thread pool that spins after its turn would disturb the next
+artifact's.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import Any
 
 import numpy as np
 
+Run = Callable[[], Any]
+Nodes = Callable[[], list[dict[str, Any]]]
 
-def open_onnxruntime(spec: dict[str, Any], arrays: dict[str, Any]) -> Callable[[], Any]:
+
+def open_onnxruntime(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run, Nodes]:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -28,16 +32,45 @@ def open_onnxruntime(spec: dict[str, Any], arrays: dict[str, Any]) -> Callable[[
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if spec.get("profile"):
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(spec["folder"], f"profile-{os.getpid()}")
     mark_empty()
     session = ort.InferenceSession(spec["path"], options, providers=["CPUExecutionProvider"])
     feed = {value.name: arrays[value.name] for value in session.get_inputs()}
     fixed = [v.shape[0] for v in session.get_inputs() if v.shape and isinstance(v.shape[0], int)]
     if fixed and fixed[0] != spec["batch"]:
         raise ValueError(f"takes a batch of {fixed[0]} only; {spec['batch']} was asked")
-    return lambda: session.run(None, feed)
+    return lambda: session.run(None, feed), lambda: onnxruntime_nodes(session.end_profiling())
 
 
-def open_torch(spec: dict[str, Any], arrays: dict[str, Any]) -> Callable[[], Any]:
+def onnxruntime_nodes(file: str) -> list[dict[str, Any]]:
+    """The operators that ONNX Runtime's trace tells of; what runs several times in a loop adds up."""
+    with open(file) as trace:
+        events = json.load(trace)
+    os.remove(file)
+    runs = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "model_run")
+    found: dict[str, dict[str, Any]] = {}
+    kernels = (e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time"))
+    turn = 0
+    for event in sorted(kernels, key=lambda e: e["ts"]):
+        while turn < len(runs) - 1 and event["ts"] > runs[turn][1]:
+            turn += 1
+        about = event["args"]
+        key = f"{about['node_index']} {event['name']}"
+        if key not in found:
+            shapes = [shape for side in ("input", "output") for shape in tensor_shapes(about, side)]
+            name = event["name"].removesuffix("_kernel_time")
+            found[key] = {"op": about["op_name"], "name": name, "shapes": shapes, "ms": [0.0] * len(runs)}
+        found[key]["ms"][turn] += event["dur"] / 1e3
+    return list(found.values())
+
+
+def tensor_shapes(about: dict[str, Any], side: str) -> list[list[int]]:
+    return [shape for tensor in about.get(f"{side}_type_shape", []) for shape in tensor.values()]
+
+
+def open_torch(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run, Nodes]:
     sys.path.append(spec["packages"])
     import torch
 
@@ -53,7 +86,11 @@ def open_torch(spec: dict[str, Any], arrays: dict[str, Any]) -> Callable[[], Any
         with torch.inference_mode():
             return module(*args, **kwargs)
 
-    return run
+    return run, no_nodes
+
+
+def no_nodes() -> list[dict[str, Any]]:
+    raise ValueError("this runtime does not tell the times of single operators")
 
 
 OPENERS = {"onnxruntime": open_onnxruntime, "torch": open_torch}
@@ -88,7 +125,7 @@ def serve(spec: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None
         os.sched_setaffinity(0, spec["cores"])
     with np.load(spec["inputs"], allow_pickle=False) as stored:
         arrays = {name: stored[f"a{index}"] for index, name in enumerate(spec["names"])}
-    run = OPENERS[spec["runtime"]](spec, arrays)
+    run, nodes = OPENERS[spec["runtime"]](spec, arrays)
     run()
     reply({"ready": True})
     clock = time.perf_counter_ns
@@ -101,6 +138,8 @@ def serve(spec: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None
                 run()
                 times.append((clock() - start) / 1e6)
             reply({"ms": times})
+        elif "nodes" in command:
+            reply({"nodes": nodes()})
         else:
             reply({"bytes": max(0, status_bytes("VmHWM") - _empty_bytes)})
 

@@ -24,17 +24,19 @@ class Term:
     """``constant * product of kept lengths``, for one layer.
 
     ``source`` is the call or the parameter that costs it: where that goes with a removed block, so does the term.
+    ``quantum`` is what lengths are rounded up to a multiple of, where a runtime works in blocks of that many.
     """
 
     layer: str
     constant: float
     axes: tuple[Axis, ...]
     source: fx.Node | str = ""
+    quantum: int = 1
 
     @property
     def dense(self) -> float:
         """The term before any cut."""
-        return self.constant * prod(len(a) for a in self.axes)
+        return self.constant * prod(-(-len(a) // self.quantum) * self.quantum for a in self.axes)
 
 
 class Cost(ABC):
@@ -79,6 +81,7 @@ class Layout:
         constants: float64 ``[terms]``.
         which: int64 ``[factors]``: the axis that a factor of a term is the length of.
         owner: int64 ``[factors]``: the term, ascending.
+        quantum: int64 ``[terms]``: what the lengths in a term are rounded up to a multiple of.
     """
 
     classes: np.ndarray
@@ -86,10 +89,16 @@ class Layout:
     constants: np.ndarray
     which: np.ndarray
     owner: np.ndarray
+    quantum: np.ndarray
 
     def counts(self, alive: np.ndarray) -> np.ndarray:
         """int64 ``[axes]``: kept lengths."""
         return np.add.reduceat(alive[self.classes], self.starts, dtype=np.int64)
+
+    def stepped(self, lengths: np.ndarray, terms: np.ndarray) -> np.ndarray:
+        """Lengths as they count in these terms, both int64 ``[n]``."""
+        quantum = self.quantum[terms]
+        return -(-lengths // quantum) * quantum
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,7 @@ class BoundCost:
             np.array([t.constant for t in self.parts]),
             np.array([order[key] for key in which], dtype=np.int64),
             np.array(owner, dtype=np.int64),
+            np.array([t.quantum for t in self.parts], dtype=np.int64),
         )
 
     def by_term(self, alive: np.ndarray) -> np.ndarray:
@@ -130,7 +140,8 @@ class BoundCost:
         layout = self.layout
         values = layout.constants.copy()
         if len(layout.classes):
-            np.multiply.at(values, layout.owner, layout.counts(alive)[layout.which])
+            lengths = layout.counts(alive)[layout.which]
+            np.multiply.at(values, layout.owner, layout.stepped(lengths, layout.owner))
         return values
 
     def of(self, alive: np.ndarray) -> float:

@@ -124,7 +124,8 @@ class _Sum:
         self.lengths[axes] = lengths
         owners = np.repeat(np.arange(len(terms)), self.factors_of[1][terms + 1] - self.factors_of[1][terms])
         values = self.layout.constants[terms]
-        np.multiply.at(values, owners, self.lengths[_members(*self.factors_of, terms)])
+        factors = self.lengths[_members(*self.factors_of, terms)]
+        np.multiply.at(values, owners, self.layout.stepped(factors, terms[owners]))
         self.lengths[axes] = before
         total = self.total + float((values - self.values[terms]).sum())
         return total, (axes, lengths, terms, values)

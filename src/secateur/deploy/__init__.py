@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from secateur.deploy.artifact import Artifact
 from secateur.deploy.calibration import calibration_inputs
-from secateur.deploy.formats import Exporter, export, format_named, formats
+from secateur.deploy.formats import Exporter, export, format_for, format_named, formats
 from secateur.deploy.inputs import batch_size, named_inputs
 from secateur.deploy.onnx_export import export_onnx
 from secateur.deploy.onnx_int8 import OnnxInt8, Quantiser, quantise_onnx
@@ -38,6 +38,7 @@ __all__ = [
     "export",
     "export_onnx",
     "export_pt2",
+    "format_for",
     "format_named",
     "formats",
     "load_pt2",

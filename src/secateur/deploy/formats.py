@@ -87,6 +87,19 @@ def format_named(name: str) -> Exporter:
     return formats[name]
 
 
+def format_for(runtime: str, dtype: str) -> Exporter:
+    """The format that a runtime runs in a dtype.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    for exporter in formats.values():
+        if (exporter.runtime, exporter.dtype) == (runtime, dtype):
+            return exporter
+    offered = ", ".join(f"{e.runtime}:{e.dtype}" for e in formats.values())
+    raise UnknownName(f"no format for {runtime}:{dtype}; this version has {offered}")
+
+
 def export(
     model: nn.Module,
     example_inputs: Inputs,

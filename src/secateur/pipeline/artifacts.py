@@ -11,10 +11,8 @@ from torch import nn
 
 from secateur.bench import Effort, Entry, Measurement, measure
 from secateur.data import Data
-from secateur.deploy import Artifact, export
+from secateur.deploy import Artifact, export, format_for
 from secateur.pipeline.job import Job
-
-_FORMATS = {"onnxruntime": {"fp32": "onnx", "int8": "onnx-int8"}, "torch": {"fp32": "pt2"}}
 
 
 def build(job: Job, model: nn.Module, where: str, prefix: str, dtypes: Sequence[str]) -> list[Artifact]:
@@ -33,7 +31,7 @@ def build(job: Job, model: nn.Module, where: str, prefix: str, dtypes: Sequence[
         artifact = export(
             model,
             job.example,
-            _FORMATS[job.target.runtime][dtype],
+            format_for(job.target.runtime, dtype),
             folder,
             _some(job.data),
             job.task,

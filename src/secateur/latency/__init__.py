@@ -1,0 +1,16 @@
+"""Latency as a cost: what any cut of a model takes in a runtime and dtype, predicted from a few measured networks.
+
+A dozen networks of random widths are cut, exported and profiled where they will run (:mod:`observe`). The operators of
+all of them are matched (:mod:`align`), their dimensions traced back to axes of the program (:mod:`lengths`), and each
+operator's time fitted to products of these (:mod:`fitting`). What comes out is a sum of products like parameters and
+multiply-adds, so the same solvers spend it.
+"""
+
+from __future__ import annotations
+
+from secateur.latency.model import Latency, fit_latency, fit_of, one_sample
+from secateur.latency.observe import Observation, Pace, Where, cache_folder, observe
+
+__all__ = [
+    "Latency", "Observation", "Pace", "Where", "cache_folder", "fit_latency", "fit_of", "observe", "one_sample",
+]  # fmt: skip

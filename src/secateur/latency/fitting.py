@@ -1,0 +1,149 @@
+"""From timed operators to a sum of products of lengths.
+
+Each operator's share is fitted, with coefficients that are not negative (Lawson and Hanson, Solving Least Squares
+Problems, 1974, chapter 23), to all products of the lengths that its shapes have: work, traffic and a constant. A
+runtime computes in blocks, so lengths are rounded up first, by the block that explains a kernel's times best. Relative
+errors count, because a budget is a ratio. What is not in any operator, the runtime's own overhead, is found on whole
+networks, and so is how wrong it all is: on networks left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from secateur.cost import Fit, FittedTerm
+from secateur.latency.align import Aligned
+from secateur.latency.lengths import Lengths
+
+QUANTA = (1, 4, 8, 16, 32, 64)
+MOST = 3  # lengths that one operator's work is the product of
+TRIFLE = 1e-4  # shares below this are not worth their relative error
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator and what its time follows.
+
+    Args:
+        aligned: its times.
+        axes: places of the lengths in the table.
+        quantum: what they are rounded up to.
+    """
+
+    aligned: Aligned
+    axes: tuple[int, ...]
+    quantum: int = 1
+
+    @property
+    def products(self) -> list[tuple[int, ...]]:
+        """The terms: which lengths each is the product of."""
+        return [p for n in range(len(self.axes) + 1) for p in combinations(self.axes, n)]
+
+
+def fit(
+    operators: Sequence[Aligned],
+    ratios: np.ndarray,
+    table: Lengths,
+    reference_ms: float,
+    about: Mapping[str, Any],
+) -> Fit:
+    """Fits operators and the whole.
+
+    Args:
+        operators: of all networks, the dense one first.
+        ratios: float64 ``[networks]``, of the networks' whole times to the dense one's.
+        table: the lengths in these networks.
+        reference_ms: what the dense network takes.
+        about: goes into the record.
+    """
+    known = _stepped([Operator(one, _axes(one, table)) for one in operators], table)
+    everyone = np.arange(len(ratios))
+    constants, overhead, factor = _solve(known, ratios, table, everyone)
+    errors = []
+    for left_out in everyone[1:]:
+        rest = everyone[everyone != left_out]
+        found, base, slope = _solve(known, ratios, table, rest)
+        predicted = base + slope * sum(
+            float(_features(o, table)[left_out] @ c) for o, c in zip(known, found, strict=True)
+        )
+        errors.append(abs(predicted / ratios[left_out] - 1))
+    terms = [FittedTerm("overhead", overhead * reference_ms, ())]
+    for operator, values in zip(known, constants, strict=True):
+        for product, value in zip(operator.products, values, strict=True):
+            if value > 0:
+                names = tuple(table.references[i] for i in product)
+                scaled = float(value) * factor * reference_ms
+                terms.append(FittedTerm(operator.aligned.name, scaled, names, operator.quantum))
+    middle, high = np.quantile(errors, [0.5, 0.9]) if errors else (0.0, 0.0)
+    return Fit(tuple(terms), float(middle), float(high), len(ratios), about)
+
+
+def _axes(operator: Aligned, table: Lengths) -> tuple[int, ...]:
+    """The lengths in an operator's shapes; the most frequent where there are too many."""
+    ranks = {tuple(len(shape) for shape in shapes) for shapes in operator.shapes}
+    if len(ranks) > 1:
+        # Another fusion here and there; the output's shape is the last, whatever was fused.
+        last = {len(shapes[-1]) for shapes in operator.shapes if shapes}
+        columns = [[shapes[-1] for shapes in operator.shapes]] if len(last) == 1 else []
+    else:
+        columns = [list(column) for column in zip(*operator.shapes, strict=True)]
+    found: dict[int, int] = {}
+    for column in columns:
+        for dimension in np.array(column, dtype=np.int64).reshape(len(column), -1).T:
+            if dimension[0] > 0 and (dimension != dimension[0]).any():
+                place = table.explain(dimension)
+                if place is not None:
+                    found[place] = found.get(place, 0) + 1
+    return tuple(sorted(sorted(found, key=lambda i: -found[i])[:MOST]))
+
+
+def _stepped(operators: Sequence[Operator], table: Lengths) -> list[Operator]:
+    """Each with the quantum that explains its kernel's times best."""
+    out = []
+    quanta = {}
+    for op in {o.aligned.op for o in operators}:
+        same = [o for o in operators if o.aligned.op == op and o.axes]
+        quanta[op] = min(
+            QUANTA, key=lambda q: sum(_misfit(Operator(o.aligned, o.axes, q), table) for o in same)
+        )
+    for operator in operators:
+        out.append(Operator(operator.aligned, operator.axes, quanta[operator.aligned.op]))
+    return out
+
+
+def _misfit(operator: Operator, table: Lengths) -> float:
+    features, shares = _features(operator, table), operator.aligned.shares
+    return float(np.abs(features @ _coefficients(features, shares) - shares).sum())
+
+
+def _features(operator: Operator, table: Lengths) -> np.ndarray:
+    """float64 ``[networks, products]``."""
+    lengths = -(-table.values // operator.quantum) * operator.quantum
+    return np.stack([np.prod(lengths[:, list(p)], axis=1, dtype=float) for p in operator.products], axis=1)
+
+
+def _coefficients(features: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    weights = 1.0 / np.maximum(shares, TRIFLE)
+    scale = np.maximum(features.max(axis=0), 1e-30)
+    found, _ = nnls(features / scale * weights[:, None], shares * weights)
+    return np.asarray(found / scale)
+
+
+def _solve(
+    operators: Sequence[Operator], ratios: np.ndarray, table: Lengths, rows: np.ndarray
+) -> tuple[list[np.ndarray], float, float]:
+    """Coefficients of each operator, the overhead, and the factor that brings their sum to the whole."""
+    constants, total = [], np.zeros(len(rows))
+    for operator in operators:
+        features = _features(operator, table)[rows]
+        constants.append(_coefficients(features, operator.aligned.shares[rows]))
+        total += features @ constants[-1]
+    whole = np.stack([np.ones(len(rows)), total], axis=1) / ratios[rows, None]
+    (overhead, factor), _ = nnls(whole, np.ones(len(rows)))
+    return constants, float(overhead), float(factor)
