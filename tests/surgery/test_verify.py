@@ -327,3 +327,28 @@ def test_a_mask_is_no_scale() -> None:
     assert (
         relative_error(torch.tensor([0.0, 1.0, -2.0]), reference) == 1.0
     )  # where only one has it, it counts
+
+
+class Saturated(nn.Module):
+    """What a clamp leaves is one value everywhere, so that no slice of it can be told from another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Linear(8, 12), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.a(x) + 100).clamp(max=1.0).narrow(1, 4, 5))
+
+
+def test_a_slice_of_equal_values_is_told_by_its_positions() -> None:
+    model = Saturated().eval()
+    groups = find_groups(trace(model, torch.randn(4, 8)))
+    program = emitted(groups)
+    call = node(program, "aten::narrow")
+    x, dim, start, length = call.args
+    call.args = (x, dim, start - 1, length)
+    program.module.recompile()
+    inputs = torch.randn(4, 8)
+    right = emitted(groups).module(inputs)
+    assert torch.equal(program.module(inputs), right)  # nothing to be seen in the values
+    assert refused(groups, program) == "narrow"

@@ -22,6 +22,7 @@ from secateur.errors import NotVerified
 from secateur.graph import fetch, op_name
 from secateur.surgery.compare import decides, has_nan, is_random, relative_error, rounding
 from secateur.surgery.emit import Emitted
+from secateur.surgery.moved import check_moved
 from secateur.surgery.precise import PRECISE
 from secateur.surgery.running import EMPTY, Values, changed, copied, instead, nodes_in, telling, written
 from secateur.task import to_device
@@ -138,6 +139,8 @@ class _Lockstep:
                 self._run_new_until(pending, node)
                 if self.points is None or node in self.points:
                     self._compare(node, self.cut[self.nodes[node]])
+                if node not in self.removal.bypassed:
+                    check_moved(node, self.nodes, self.coupling, self.sizes, self.reference, self.cut)
                 for done in last_new.get(self.nodes[node], ()):
                     self.cut.pop(done, None)
             for done in last.get(node, ()):
