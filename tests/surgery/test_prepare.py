@@ -340,6 +340,8 @@ def test_rounding_that_grows_is_no_difference(dtype: torch.dtype | None) -> None
     sizes = Sizes(groups.coupling, groups.coupling.alive(groups[name].atoms[2:]))
     before = {n: groups.graph.tensor(n).clone() for n in groups.graph.state_names()}
     assert prepare(groups, sizes, {name: order}, dtype=dtype).max_relative_error < 1e-12
+    found = cut_groups(groups, plan_of(groups, groups[name].atoms[2:], {name: order}), dtype=dtype)
+    assert found.verification.max_relative_error < 1e-12 and "rounding grows" in found.verification.reference
     assert all(torch.equal(groups.graph.tensor(n), t) for n, t in before.items())
     other_member(groups, name, swapped)
     with pytest.raises(NotVerified, match=r"cells=False"):

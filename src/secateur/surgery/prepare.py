@@ -37,9 +37,6 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4}
 rounding should in single precision is looked at again in double; then node by node, each from what the original has, so
 that a network that multiplies rounding is told from one that computes something else."""
 
-FROM_EQUAL_INPUTS = 1e-12
-"""The same where every node goes on from what the original has, and only its own rounding counts."""
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -156,9 +153,9 @@ def _check(rewriting: _Rewriting, dtype: torch.dtype, equal_inputs: bool = False
     emitted = Emitted(*rewriting.program(dtype), whole)
     promoted = None if _floats(groups) == {dtype} else dtype
     try:
-        points = None if equal_inputs else rewriting.points
-        seen = verify(groups, emitted, promoted, TOLERANCES[dtype], rewriting.expected, points, equal_inputs)
-        return seen.max_relative_error
+        most = None if equal_inputs else TOLERANCES[dtype]
+        expected, points = rewriting.expected, rewriting.points
+        return verify(groups, emitted, promoted, most, expected, points, equal_inputs).max_relative_error
     except NotVerified as error:
         raise NotVerified(
             f"units cannot be chosen anew in each head or group: {error}; score(..., cells=False) chooses the same "

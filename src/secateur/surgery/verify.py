@@ -43,6 +43,10 @@ from secateur.task import to_device
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 """Largest relative error accepted, by the lowest precision in the program."""
 
+FROM_EQUAL_INPUTS = 1e-12
+"""The same in double precision where every node goes on from what the reference has, so that its own rounding alone
+counts."""
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -91,11 +95,12 @@ def verify(
         points: where to compare, besides the outputs; by default at every node of the original program.
         equal_inputs: every node goes on from what the reference has, so that no rounding adds up on the way. If each
             gives what it should from what it should read, so does the whole; a network that multiplies rounding is
-            checked like any other. Compared at every node, whatever ``points`` says.
+            checked like any other. In double precision, and at every node, whatever ``points`` says.
 
     Raises:
         NotVerified: naming the first node that differs.
     """
+    dtype = torch.float64 if equal_inputs else dtype
     with torch.no_grad():
         return _Lockstep(groups, emitted, dtype, tolerance, expected, points, equal_inputs).run()
 
@@ -120,7 +125,8 @@ class _Lockstep:
         self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
         lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
-        self.tolerance = TOLERANCES.get(lowest, 1e-3) if tolerance is None else tolerance
+        usual = FROM_EQUAL_INPUTS if equal_inputs else TOLERANCES.get(lowest, 1e-3)
+        self.tolerance = usual if tolerance is None else tolerance
         self.origins = {new: old for old, new in emitted.nodes.items()}
         self.written = written(self.old.graph) | written(self.new.graph)
         self.reference = Values(lambda node: self._fetch(self.old, node))
@@ -174,6 +180,10 @@ class _Lockstep:
             words += "; what removed branches add zeroed"
         if self.removal.bypassed:
             words += "; removed blocks bypassed"
+        if self.equal_inputs:
+            words += (
+                "; every node compared from what the original has before it, since rounding grows on the way"
+            )
         kind = "restricted" if self.restricted or self.removal.bypassed else "masked"
         return Verification(self.worst, kind, words, self.compared, self.worst_node, self.at_outputs)
 
