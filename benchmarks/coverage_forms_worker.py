@@ -9,11 +9,8 @@ comes back it is compared with the graph form of the same plan once more here, o
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 import time
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +21,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from measured import peak, write_record  # noqa: E402
+from coverage_model import measured, raise_if_asked, tensors, words  # noqa: E402
+from measured import peak  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 from zoo_models import settle_attention, settle_statistics  # noqa: E402
@@ -91,9 +89,8 @@ def measure(source: Any, name: str, record: dict[str, Any]) -> None:
                 _cut(model, views[1], allocator, rounding, record[way])
                 record[way]["folded"] = False
         except Exception as error:
-            if os.environ.get("COVERAGE_TRACEBACK"):
-                raise
-            record[way]["problem"] = _words(error)
+            record[way]["problem"] = words(error)
+            raise_if_asked()
     record["peak_bytes"], record["ran"] = peak(), True
 
 
@@ -157,12 +154,12 @@ def fresh_error(model: nn.Module, own: nn.Module, small: nn.Module, graph: Graph
         args, kwargs = _fresh(graph, batch)
         with torch.no_grad():
             try:
-                dense = [_leaves(m(*args, **kwargs)) for m in (model, graph.module)]
+                dense = [tensors(m(*args, **kwargs)) for m in (model, graph.module)]
             except Exception:
                 continue  # the model, or what the exporter made of it, takes no other batch
             if [t.shape for t in dense[0]] != [t.shape for t in dense[1]]:
                 continue
-            ours, theirs = (_leaves(m(*args, **kwargs)) for m in (own, small))
+            ours, theirs = (tensors(m(*args, **kwargs)) for m in (own, small))
         if len(ours) != len(theirs):
             return float("inf")
         return max((relative_error(o, t) for o, t in zip(ours, theirs, strict=True)), default=0.0)
@@ -197,31 +194,9 @@ def same_weights(own: nn.Module, small: nn.Module, graph: Graph) -> bool:
     return bool(pairs) and all(torch.equal(a, b) for a, b in pairs)
 
 
-def _leaves(outputs: Any) -> list[Tensor]:
-    plain = dict(outputs) if hasattr(outputs, "items") and not isinstance(outputs, dict) else outputs
-    return [t for t in pytree.tree_leaves(plain) if isinstance(t, Tensor)]
-
-
-def _words(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{type(error).__name__}: {line[:300]}"
-
-
 def main(kind: str, name: str, target: str) -> int:
     """Measures one model and writes what came of it."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    torch.manual_seed(0)
-    record: dict[str, Any] = {"source": kind, "model": name, "ran": False, "problem": None}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            measure(importlib.import_module(f"coverage_{kind}"), name, record)
-        except Exception as error:
-            record["problem"] = _words(error)
-            if os.environ.get("COVERAGE_TRACEBACK"):
-                raise
-    write_record(record, target)
-    return 0
+    return measured(measure, kind, name, target)
 
 
 if __name__ == "__main__":

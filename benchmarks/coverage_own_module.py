@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from coverage_model import tensors
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -140,9 +141,7 @@ def _double(value: Any) -> Any:
 
 def _tensors(module: nn.Module, args: Any, kwargs: Any) -> list[Tensor]:
     args, kwargs = copy.deepcopy((args, kwargs))
-    outputs = module(*args, **kwargs)
-    plain = dict(outputs) if hasattr(outputs, "items") and not isinstance(outputs, dict) else outputs
-    return [t for t in pytree.tree_leaves(plain) if isinstance(t, Tensor)]
+    return tensors(module(*args, **kwargs))
 
 
 def _opened(value: Tensor) -> Tensor:

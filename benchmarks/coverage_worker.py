@@ -10,10 +10,8 @@ say with ``has_head(name) -> bool`` whether a layer of its own makes the outputs
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import time
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,9 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from coverage_model import measured, tensors  # noqa: E402
 from coverage_own_module import own_module_error  # noqa: E402
-from measured import heaviest, held, peak, size, touched, write_record  # noqa: E402
+from measured import heaviest, held, peak, size, touched  # noqa: E402
 from torch import Tensor, fx, nn  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 from zoo_models import settle_attention, settle_statistics  # noqa: E402
@@ -181,7 +180,7 @@ def trace_error(model: nn.Module, graph: Graph) -> float:
 
     args, kwargs = pytree.tree_map(other, (graph.args, dict(graph.kwargs)))
     with torch.no_grad():
-        ours, theirs = (_leaves(m(*args, **kwargs)) for m in (graph.module, model))
+        ours, theirs = (tensors(m(*args, **kwargs)) for m in (graph.module, model))
     return max((relative_error(o, t) for o, t in zip(ours, theirs, strict=True)), default=0.0)
 
 
@@ -201,13 +200,8 @@ def _widened(inputs: Any) -> Any:
     return pytree.tree_map(wide, inputs)
 
 
-def _leaves(outputs: Any) -> list[Tensor]:
-    plain = dict(outputs) if hasattr(outputs, "items") and not isinstance(outputs, dict) else outputs
-    return [t for t in pytree.tree_leaves(plain) if isinstance(t, Tensor)]
-
-
 def _shapes(outputs: Any) -> list[list[int]]:
-    return [list(t.shape) for t in _leaves(outputs)]
+    return [list(t.shape) for t in tensors(outputs)]
 
 
 def warm(kind: str) -> None:
@@ -219,20 +213,7 @@ def warm(kind: str) -> None:
 
 def main(kind: str, name: str, target: str) -> int:
     """Measures one model and writes what came of it."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    torch.manual_seed(0)
-    record: dict[str, Any] = {"source": kind, "model": name, "ran": False, "problem": None}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            measure(importlib.import_module(f"coverage_{kind}"), name, record)
-        except Exception as error:
-            line = (str(error).strip().splitlines() or ["no message"])[0]
-            record["problem"] = f"{type(error).__name__}: {line[:300]}"
-            if os.environ.get("COVERAGE_TRACEBACK"):
-                raise
-    write_record(record, target)
-    return 0
+    return measured(measure, kind, name, target)
 
 
 if __name__ == "__main__":

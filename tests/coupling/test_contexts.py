@@ -275,3 +275,46 @@ class Numbered(nn.Module):
 def test_units_that_the_program_numbers_are_not_alike() -> None:
     groups = find_groups(trace(Numbered().eval(), torch.randn(2, 4)))
     assert groups.ordered == {"a.weight:0"}
+
+
+class Narrowed(nn.Module):
+    """Flattened maps, of which a slice takes the end of one channel and the beginning of another."""
+
+    def __init__(self, start: int, length: int) -> None:
+        super().__init__()
+        self.a, self.b, self.start = nn.Conv1d(2, 4, 1), nn.Linear(length, 3), start
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).flatten(1).narrow(1, self.start, self.b.in_features))
+
+
+@pytest.mark.parametrize(("start", "length", "ordered"), [(4, 12, True), (5, 10, False)])
+def test_units_of_which_a_slice_takes_other_places_are_not_alike(
+    start: int, length: int, ordered: bool
+) -> None:
+    """Of channels 0 and 3 one place of five is taken, the last of one and the first of the other; or none at all."""
+    groups = find_groups(trace(Narrowed(start, length).eval(), torch.randn(2, 2, 5)))
+    assert [g.units for g in groups] == [2, 2]
+    assert groups.ordered == ({groups.groups[0].name} if ordered else frozenset())
+
+
+class Cycles(nn.Module):
+    """Units that a list ties three by three: each list of three is one unit, its places in an order of their own."""
+
+    def __init__(self, places: list[int]) -> None:
+        super().__init__()
+        self.a, self.b, self.places = nn.Linear(4, 6), nn.Linear(6, 3), places
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(x + x[:, self.places].tanh())
+
+
+@pytest.mark.parametrize(
+    ("places", "ordered"),
+    [([1, 2, 0, 4, 5, 3], False), ([1, 2, 0, 5, 3, 4], True), ([5, 4, 3, 2, 1, 0], False)],
+)
+def test_units_that_a_list_takes_in_another_order_are_not_alike(places: list[int], ordered: bool) -> None:
+    groups = find_groups(trace(Cycles(places).eval(), torch.randn(2, 4)))
+    assert len(groups) == 1
+    assert groups.ordered == ({groups.groups[0].name} if ordered else frozenset())

@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from tests.random_networks import drawn, from_numbers, from_seed, grow
+from secateur.coupling import find_groups
+from secateur.graph import trace
+from tests.random_networks import Network, drawn, from_numbers, from_seed, grow, replayed
+from tests.random_networks.block import Code, rows_of
 from tests.random_networks.checks import PROPERTIES, check
+from tests.random_networks.exotic import looked_up
+from tests.random_networks.rows import linear
+from tests.random_networks.scope import Made, Maker, Scope
+from tests.random_networks.shapes import ordered
 
 # Making a failure smaller takes a trace for each try: some hundred tries, then what there is is shown.
 settings.register_profile("networks", parent=settings.get_profile("secateur"), max_examples=200,
@@ -56,3 +64,20 @@ def test_any_list_of_numbers_is_a_network() -> None:
     for _ in range(20):
         network = from_numbers(rng.integers(0, 9, rng.integers(0, 60)).tolist()).network
         network(*network.examples())
+
+
+@pytest.mark.parametrize("maker", [ordered, looked_up])
+@pytest.mark.parametrize("choice", range(8))
+def test_what_a_block_says_is_fixed_is_locked(maker: Maker, choice: int) -> None:
+    """The oracle takes it for whole."""
+    inputs = rows_of(8, fixed=(True,))
+    first = linear(replayed([]), Scope([inputs], 0, []))
+    assert first is not None
+    made = maker(replayed([choice]), Scope([inputs, *first.outputs], 1, [first]))
+    assert made is not None
+    (out,) = made.outputs
+    head = Made(Code("m.head(x)", head=nn.Linear(out.features, 3)), (2,), (rows_of(3),))
+    network = Network([inputs], [first, made, head], [3], named=False).double().eval()
+    groups = find_groups(trace(network, network.examples()))
+    locked = not any(m.param == "blocks.0.fc.weight" and m.axis == 0 for g in groups for m in g.members)
+    assert locked == out.fixed[-1]

@@ -85,10 +85,10 @@ def mistaken(node: fx.Node, wrong: dict[str, Any]) -> Iterator[None]:
         node.args, node.kwargs = args, kwargs
 
 
-def is_refused(groups: Groups, emitted: Emitted) -> bool:
+def is_refused(groups: Groups, emitted: Emitted, equal_inputs: bool = False) -> bool:
     """Whether the check refuses a program."""
     try:
-        verify(groups, emitted, torch.float64)
+        verify(groups, emitted, torch.float64, equal_inputs=equal_inputs)
     except NotVerified:
         return True
     return False
@@ -98,13 +98,16 @@ def mutants(s: Subject, rng: np.random.Generator) -> None:
     """Numbers made wrong in a random cut: each is refused, or computes the same."""
     alive = s.groups.coupling.alive(dead_atoms(s.groups, random_plan(s.groups, rng)))
     emitted = emit(s.groups, Sizes(s.groups.coupling, alive))
+    if is_refused(s.groups, emitted, equal_inputs=True):
+        raise Broken("mutants", "the right program is refused node by node")
     found = [(new, *m) for old, new in rewritten(emitted) for m in mistakes(old, new)]
     inputs = s.network.examples(seed=3)
     expected = run(emitted.module, inputs)
     for i in rng.permutation(len(found))[:MOST].tolist():
         node, words, wrong = found[i]
         with mistaken(node, wrong):
-            if is_refused(s.groups, emitted):
+            # Both ways of looking: along the whole program, and at each node by itself.
+            if all(is_refused(s.groups, emitted, equal_inputs) for equal_inputs in (False, True)):
                 continue
             emitted.module.recompile()
             error = apart(run(emitted.module, inputs), expected)

@@ -243,7 +243,7 @@ def regrouped(c: Choices, s: Scope) -> Made | None:
 
 
 def ordered(c: Choices, s: Scope) -> Made | None:
-    """Operators that look at the order of features, and so lock them."""
+    """Operators that look at the order of features; some lock them."""
     if not s.x.is_rows:
         return None
     n = s.x.features
@@ -251,6 +251,10 @@ def ordered(c: Choices, s: Scope) -> Made | None:
         ("x.cumsum(-1)", "x.roll(1, -1)", "x.flip(-1)", "x.sort(-1).values", f"x[..., {list(reversed(range(n)))}]",
          "x + x.flip(-1)", "x * torch.arange(x.shape[-1], dtype=x.dtype) * 0.1", "x - x[..., :1]")
     )  # fmt: skip
+    if (
+        text.endswith("]]") or "arange" in text
+    ):  # a list in the code is written anew, of numbers some are selected
+        return s.code(text)
     return s.code(text, s.x.with_features(n, not text.endswith(("x.flip(-1)", ":1]"))))
 
 

@@ -315,6 +315,39 @@ def test_a_wrong_permutation_is_refused(name: str, dtype: torch.dtype | None) ->
     assert caught.value.node
 
 
+class Chaotic(Attention):
+    """Attention, and then a map that doubles every difference, fifty times; written in place at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x).tanh()
+        for _ in range(50):
+            x = 1 - 2 * x * x
+        return x.mul_(0.5).add_(1)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_rounding_that_grows_is_no_difference(dtype: torch.dtype | None) -> None:
+    """Each node is compared from what the original has; a permutation that is wrong is refused all the same."""
+    torch.manual_seed(0)
+    model, x = Chaotic().eval(), torch.randn(2, 6, 12)
+    with torch.no_grad():
+        twice = [model.double()(x.double() + by) for by in (0.0, 1e-14)]
+    assert float((twice[0] - twice[1]).abs().max()) > 0.1
+    groups = find_groups(trace(model.float(), x))
+    name = next(n for n, c in groups.contexts.items() if "v.weight" in c.members)
+    count, units = groups.contexts[name].shape
+    order = np.stack([np.roll(np.arange(units), i) for i in range(count)])
+    sizes = Sizes(groups.coupling, groups.coupling.alive(groups[name].atoms[2:]))
+    before = {n: groups.graph.tensor(n).clone() for n in groups.graph.state_names()}
+    assert prepare(groups, sizes, {name: order}, dtype=dtype).max_relative_error < 1e-12
+    found = cut_groups(groups, plan_of(groups, groups[name].atoms[2:], {name: order}), dtype=dtype)
+    assert found.verification.max_relative_error < 1e-12 and "rounding grows" in found.verification.reference
+    assert all(torch.equal(groups.graph.tensor(n), t) for n, t in before.items())
+    other_member(groups, name, swapped)
+    with pytest.raises(NotVerified, match=r"cells=False"):
+        prepare(groups, sizes, {name: order}, dtype=dtype)
+
+
 @pytest.mark.parametrize("name", ["separate", "grouped"])
 def test_one_tensor_that_is_not_permuted_is_refused(name: str) -> None:
     groups = ZOO[name].found(ZOO[name].model())

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from secateur.errors import CorruptFile, FormError, InputError, SecateurError
-from secateur.surgery import cut_groups, load, save
-from secateur.surgery.store import PROGRAM, REFERENCE, WEIGHTS
+from secateur.errors import CorruptFile, FormError, InputError, PlanError, SecateurError
+from secateur.planning import Rounding
+from secateur.surgery import cut_groups, load, prune, save
+from secateur.surgery.store import PLAN, PROGRAM, REFERENCE, WEIGHTS
 from secateur.task import call
 from tests.zoo import ZOO, random_plan, ready
 from tests.zoo.convolutions import Plain
@@ -37,7 +38,7 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     assert list(own) == list(new) and all(
         torch.equal(own[k], new[k]) and own[k].dtype == new[k].dtype for k in own
     )
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((PROGRAM, WEIGHTS, REFERENCE, "plan.json"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((PROGRAM, WEIGHTS, REFERENCE, PLAN))
 
 
 def test_a_loaded_model_trains_and_is_cut_again(tmp_path: Path) -> None:
@@ -134,6 +135,33 @@ def test_a_pruned_model_into_the_users_own_class(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(x), small(x))
     with pytest.raises(FormError, match=r"Sequential cannot hold the stored model: .*load the graph form"):
         load(tmp_path, into=torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
+
+
+def test_the_plan_of_a_model_before_is_not_gone_by(tmp_path: Path) -> None:
+    """A model without a plan takes its place; and where one was left there, the shapes tell that it is another's."""
+    stored(tmp_path)
+    left = (tmp_path / PLAN).read_bytes()
+    small = prune(
+        Plain().eval(), torch.randn(1, 3, 8, 8), keep=0.25, rounding=Rounding(1), form="module"
+    ).model
+    save(small, tmp_path, torch.randn(1, 3, 8, 8))
+    assert not (tmp_path / PLAN).exists()
+    x = torch.randn(2, 3, 8, 8)
+    for _ in range(2):
+        loaded = load(tmp_path, into=Plain().eval())
+        torch.testing.assert_close(loaded(x), small(x))
+        (tmp_path / PLAN).write_bytes(left)
+
+
+def test_a_model_that_is_saved_again_keeps_its_plan(tmp_path: Path) -> None:
+    stored(tmp_path)
+    plan = (tmp_path / PLAN).read_bytes()
+    save(load(tmp_path), tmp_path)
+    assert (tmp_path / PLAN).read_bytes() == plan
+    (tmp_path / PLAN).write_text("{")
+    load(tmp_path)  # the graph form needs none
+    with pytest.raises(PlanError):
+        load(tmp_path, into=Plain().eval())
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from secateur.coupling import Groups, find_groups
 from secateur.errors import NotVerified
 from secateur.graph import op_name, trace
-from secateur.surgery import Emitted, Sizes, emit, relative_error, verify
+from secateur.surgery import Emitted, Sizes, emit, prune, relative_error, verify
 from tests.zoo import ready
 from tests.zoo.case import randomise
 
@@ -53,6 +53,8 @@ def refused(groups: Groups, program: Emitted, dtype: torch.dtype | None = torch.
     assert verify(groups, emitted(groups), dtype).max_relative_error < 1e-5  # before the mistake
     with pytest.raises(NotVerified) as caught:
         verify(groups, program, dtype)
+    with pytest.raises(NotVerified):  # each node by itself too
+        verify(groups, program, equal_inputs=True)
     assert caught.value.node is not None and caught.value.node in str(caught.value)
     assert caught.value.exit_status == 1
     return caught.value.node
@@ -327,3 +329,61 @@ def test_a_mask_is_no_scale() -> None:
     assert (
         relative_error(torch.tensor([0.0, 1.0, -2.0]), reference) == 1.0
     )  # where only one has it, it counts
+
+
+class Saturated(nn.Module):
+    """What a clamp leaves is one value everywhere, so that no slice of it can be told from another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Linear(8, 12), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.a(x) + 100).clamp(max=1.0).narrow(1, 4, 5))
+
+
+def test_a_slice_of_equal_values_is_told_by_its_positions() -> None:
+    model = Saturated().eval()
+    groups = find_groups(trace(model, torch.randn(4, 8)))
+    program = emitted(groups)
+    call = node(program, "aten::narrow")
+    x, dim, start, length = call.args
+    call.args = (x, dim, start - 1, length)
+    program.module.recompile()
+    inputs = torch.randn(4, 8)
+    right = emitted(groups).module(inputs)
+    assert torch.equal(program.module(inputs), right)  # nothing to be seen in the values
+    assert refused(groups, program) == "narrow"
+
+
+class Growing(nn.Module):
+    """Layers, and then a map that doubles every difference fifty times, so that rounding is all that is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(16, 96), nn.Linear(96, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.b(self.a(x).relu()).tanh()
+        for _ in range(50):
+            x = 1 - 2 * x * x
+        return x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_that_grows_on_the_way_is_no_difference(dtype: torch.dtype) -> None:
+    """Refused where the programs run beside each other, if rounding differs; each node by itself is as it should be."""
+    torch.manual_seed(0)
+    model, x = Growing().eval().to(dtype), torch.randn(4, 16, dtype=dtype)
+    pruned = prune(model, x, keep=0.5)
+    assert pruned.verification.max_relative_error < 1e-12 or "rounding" not in pruned.verification.reference
+    groups = find_groups(trace(model, x))
+    program = emitted(groups)
+    assert verify(groups, program, equal_inputs=True).max_relative_error < 1e-13
+    before = {n: t.clone() for n, t in program.module.state_dict().items()}
+    verify(groups, program, equal_inputs=True)
+    assert all(torch.equal(t, before[n]) for n, t in program.module.state_dict().items())
+    call = node(program, "aten::linear", 1)
+    call.args = call.args[:2]  # without its bias
+    with pytest.raises(NotVerified, match="linear_1"):
+        verify(groups, program, equal_inputs=True)

@@ -12,7 +12,7 @@ row-major.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -162,6 +162,11 @@ class Facts:
         if self.is_pinned(axis):
             return self.like(axis, max(stop - start, 0))
         return self._parts.setdefault((id(axis), start, stop), (axis, axis[start:stop]))[1]
+
+    @property
+    def parts(self) -> Iterator[tuple[Axis, int, int]]:
+        """Axes that were free when an operator took part of them, and from where to where."""
+        return ((axis, start, stop) for (_, start, stop), (axis, _) in self._parts.items())
 
     def is_pinned(self, axis: Axis) -> bool:
         """Whether an axis is known to be pinned already, before solving."""

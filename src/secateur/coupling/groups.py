@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import Parameter
 
+from secateur.coupling.alike import taken_apart
 from secateur.coupling.bypass import Removal
 from secateur.coupling.contexts import ContextTable
 from secateur.coupling.couple import Coupling, couple
@@ -62,8 +63,8 @@ class Groups:
 
     @cached_property
     def ordered(self) -> frozenset[str]:
-        """Names of the groups whose units are not alike: an operator reads each beside its neighbours, or the program
-        makes numbers of its own along them, such as positions.
+        """Names of the groups whose units are not alike: an operator reads each beside its neighbours, the program
+        makes numbers of its own along them, such as positions, or takes of each unit another part.
 
         A unit of these can be removed like any other, but two of them must not change places.
         """
@@ -73,7 +74,8 @@ class Groups:
             a for notes in facts.notes.values() for name, a in notes.items() if name.startswith("selected")
         ]
         atoms = {atom for axis in axes for atom in self.coupling.pairs(axis)[1].tolist()}
-        return frozenset(g.name for g in self.groups if not atoms.isdisjoint(g.atoms.tolist()))
+        beside = {g.name for g in self.groups if not atoms.isdisjoint(g.atoms.tolist())}
+        return frozenset(beside.union(taken_apart(self.coupling, self.groups)))
 
     def prunable(self, name: str) -> float:
         """Share of a parameter's entries that can go: those at a free position of at least one axis."""

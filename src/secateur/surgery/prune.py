@@ -12,11 +12,11 @@ from torch import nn
 from secateur.cost import Macs, Params
 from secateur.coupling import FreeOutputs, Groups, Lock, Operator, Rule, find_groups, remove_blocks
 from secateur.errors import FormError, RecipeError
-from secateur.graph import Dynamic, computes_weights, probe, trace
+from secateur.graph import Dynamic, computes_weights, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
 from secateur.scoring import Criterion, Magnitude, Random, Scores, score, score_blocks
 from secateur.surgery.cut import cut_groups
-from secateur.surgery.owner import Attempt, attempts, construction, find_standins, whole_groups
+from secateur.surgery.owner import in_own_class
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
 
@@ -135,22 +135,16 @@ def prune(
             return Plan(groups.graph.fingerprint, {}, groups.removal.names)
         return allocate(scores, costs, budget, keep=keep, allocator=allocator, rounding=rounding, ties=ties)
 
-    def in_own_class(groups: Groups, scores: Scores | None) -> Attempt:
-        seen = probe(model, groups.graph)
-        more = construction(model, seen) if config else None
-        every = whole_groups(groups, seen, rules, free_outputs)
-        standins = find_standins(model, every, seen.unread)
-        return attempts(model, every, seen, scores, partial(planned, every), more, standins)
-
     obstacle = ""
     if form != "graph":
-        tried, of = in_own_class(groups, scores), groups
+        own = partial(
+            in_own_class, model, planned=planned, rules=rules, free_outputs=free_outputs, config=config
+        )
+        tried, of = own(groups, scores), groups
         if tried.owner.module is None and computes_weights(graph.folded):
-            of = remove_blocks(
-                find_groups(trace(model, example_inputs, dynamic=dynamic, fold=False), rules, free_outputs),
-                names,
-            )
-            tried = in_own_class(of, None if whole else score(model, of, criterion, batches, task))
+            plain = trace(model, example_inputs, dynamic=dynamic, fold=False)
+            of = remove_blocks(find_groups(plain, rules, free_outputs), names)
+            tried = own(of, None if whole else score(model, of, criterion, batches, task))
         if tried.owner.module is not None:
             check = tried.cut.verification
             return Pruned(tried.owner.module, tried.plan, of.locked, check, of, "module")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from secateur.graph import fetch
 
 
 class Values(dict[fx.Node, Any]):
@@ -59,6 +62,42 @@ def written(graph: fx.Graph) -> set[fx.Node]:
                 node = node.all_input_nodes[0]
             found.add(node)
     return found
+
+
+def last_uses(
+    graph: fx.Graph, further: Mapping[fx.Node, fx.Node] | None = None
+) -> dict[fx.Node, list[fx.Node]]:
+    """For each node the values that nothing reads after it; ``further`` are reads that are no arguments."""
+    last: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        for used in node.all_input_nodes:
+            last[used] = node
+        if further and node in further:
+            last[further[node]] = node
+    out: dict[fx.Node, list[fx.Node]] = {}
+    for used, user in last.items():
+        out.setdefault(user, []).append(used)
+    return out
+
+
+def memory_of(module: fx.GraphModule) -> frozenset[int]:
+    """Where the tensors that a program reads are stored."""
+    found = (fetch(module, str(n.target)) for n in module.graph.find_nodes(op="get_attr"))
+    return frozenset(t.untyped_storage().data_ptr() for t in found if isinstance(t, Tensor))
+
+
+def go_on_from(reference: Any, value: Any, own: frozenset[int]) -> None:
+    """Writes the reference's values over those of another program, in the memory that they share with others there.
+
+    Not over the program's ``own`` tensors, or views of them, which are as they should be and may be the user's; and not
+    over what an expansion shows many times, whose source was written over before.
+    """
+    for given, found in zip(pytree.tree_leaves(reference), pytree.tree_leaves(value), strict=True):
+        if not isinstance(found, Tensor) or torch.equal(found, given):
+            continue
+        repeats = any(n > 1 and step == 0 for n, step in zip(found.shape, found.stride(), strict=True))
+        if not repeats and found.untyped_storage().data_ptr() not in own:
+            found.copy_(given)
 
 
 def telling(value: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from secateur.coupling import Groups, find_groups, remove_blocks
-from secateur.errors import CorruptFile, FormError, InputError
+from secateur.errors import CorruptFile, FormError, InputError, PlanError, RunFolderError
 from secateur.files import whole_file
 from secateur.graph import Graph, Probe, computes_weights, decode, encode, fetch, probe, trace
 from secateur.planning import Plan, without_removed
@@ -34,7 +34,8 @@ TOLERANCE = 1e-3
 def save(model: nn.Module, folder: str | os.PathLike[str], example_inputs: Inputs | None = None) -> Path:
     """Writes a model into a folder as ``model.json``, ``model.safetensors`` and ``reference.safetensors``.
 
-    Of a model that was cut here, ``plan.json`` says how; it helps to write the weights into the user's class.
+    Of a model that was cut here, ``plan.json`` says how; it helps to write the weights into the user's class. One that
+    lies there from a model before goes.
 
     Args:
         model: a pruned model in graph form, or any module that traces.
@@ -63,6 +64,8 @@ def save(model: nn.Module, folder: str | os.PathLike[str], example_inputs: Input
     plan = program.meta.get("secateur", {}).get("plan")
     if isinstance(plan, Plan):
         plan.save(home / PLAN)
+    else:
+        _remove(home / PLAN)
     with whole_file(home / PROGRAM) as path:  # last: with it, the model is there
         path.write_text(json.dumps(data))
     return home
@@ -92,9 +95,16 @@ def load(folder: str | os.PathLike[str], into: nn.Module | None = None) -> nn.Mo
         raise CorruptFile(f"{home / PROGRAM} is truncated or was altered: {error}") from error
     module = decode(data, weights)
     _check_reference(module, _tensors(home / REFERENCE), home)
-    if into is None:
-        return module
-    return _load_into(into, module, Plan.load(home / PLAN) if (home / PLAN).exists() else None)
+    if (home / PLAN).exists():
+        try:
+            plan = Plan.load(home / PLAN)
+        except PlanError:
+            if into is not None:
+                raise
+        else:
+            if _gives(plan, module):
+                module.meta["secateur"]["plan"] = plan  # saved again, the model keeps it
+    return module if into is None else _load_into(into, module)
 
 
 def _program(model: nn.Module, example_inputs: Inputs | None) -> tuple[fx.GraphModule, Any, Any]:
@@ -175,8 +185,29 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _load_into(model: nn.Module, small: fx.GraphModule, plan: Plan | None) -> nn.Module:
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot remove {path}, the plan of another model: {error.strerror}; choose another folder"
+        ) from error
+
+
+def _gives(plan: Plan, module: fx.GraphModule) -> bool:
+    """Whether a plan is one that can have made a model: of what it keeps, all that is there has that size."""
+    state = state_of(module)
+    return all(
+        axis < state[name].dim() and state[name].shape[axis] == len(indices)
+        for name, axes in plan.kept.items()
+        if name in state
+        for axis, indices in axes.items()
+    )
+
+
+def _load_into(model: nn.Module, small: fx.GraphModule) -> nn.Module:
     own = small.meta["secateur"]
+    plan = own.get("plan")
     inputs = own["kwargs"] or own["args"]
     graph = trace(model, inputs)
     views = [graph] if not computes_weights(graph.folded) else [graph, trace(model, inputs, fold=False)]

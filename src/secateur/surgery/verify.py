@@ -10,24 +10,42 @@ zeroed in the sum; the output of a bypassed block is what comes in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from secateur.coupling import Groups, Mixing, Value, bind, source_of
+from secateur.coupling import Groups, Mixing, Value, source_of
 from secateur.errors import NotVerified
 from secateur.graph import fetch, op_name
 from secateur.surgery.compare import decides, has_nan, is_random, relative_error, rounding
 from secateur.surgery.emit import Emitted
+from secateur.surgery.moved import check_moved
 from secateur.surgery.precise import PRECISE
-from secateur.surgery.running import EMPTY, Values, changed, copied, instead, nodes_in, telling, written
+from secateur.surgery.restricted import sizes_of_kept
+from secateur.surgery.running import (
+    EMPTY,
+    Values,
+    changed,
+    copied,
+    go_on_from,
+    instead,
+    last_uses,
+    memory_of,
+    nodes_in,
+    telling,
+    written,
+)
 from secateur.task import to_device
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 """Largest relative error accepted, by the lowest precision in the program."""
+
+FROM_EQUAL_INPUTS = 1e-12
+"""The same in double precision where every node goes on from what the reference has, so that its own rounding alone
+counts."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ def verify(
     tolerance: float | None = None,
     expected: Expected | None = None,
     points: Collection[fx.Node] | None = None,
+    equal_inputs: bool = False,
 ) -> Verification:
     """Compares a cut program with the masked original on the example inputs.
 
@@ -74,12 +93,16 @@ def verify(
         tolerance: largest relative error accepted; by default that of the precision.
         expected: by default, the value at the kept positions.
         points: where to compare, besides the outputs; by default at every node of the original program.
+        equal_inputs: every node goes on from what the reference has, so that no rounding adds up on the way. If each
+            gives what it should from what it should read, so does the whole; a network that multiplies rounding is
+            checked like any other. In double precision, and at every node, whatever ``points`` says.
 
     Raises:
         NotVerified: naming the first node that differs.
     """
+    dtype = torch.float64 if equal_inputs else dtype
     with torch.no_grad():
-        return _Lockstep(groups, emitted, dtype, tolerance, expected, points).run()
+        return _Lockstep(groups, emitted, dtype, tolerance, expected, points, equal_inputs).run()
 
 
 class _Lockstep:
@@ -91,16 +114,19 @@ class _Lockstep:
         tolerance: float | None,
         expected: Expected | None,
         points: Collection[fx.Node] | None,
+        equal_inputs: bool,
     ) -> None:
         self.groups, self.coupling = groups, groups.coupling
         self.old, self.new, self.nodes = groups.graph.module, emitted.module, emitted.nodes
         self.sizes, self.dtype = emitted.sizes, dtype
-        self.expected, self.points = expected or self._kept_at, points
-        self.removal = groups.removal
+        self.expected, self.equal_inputs = expected or self._kept_at, equal_inputs
+        self.points = None if equal_inputs else points
+        self.removal, self.own = groups.removal, memory_of(self.new) if equal_inputs else frozenset()
         self.device = next((t.device for t in self._tensors()), torch.device("cpu"))
         floats = [t.dtype for t in self._tensors() if t.is_floating_point()]
         lowest = dtype or min(floats, key=lambda d: torch.finfo(d).bits, default=torch.float32)
-        self.tolerance = TOLERANCES.get(lowest, 1e-3) if tolerance is None else tolerance
+        usual = FROM_EQUAL_INPUTS if equal_inputs else TOLERANCES.get(lowest, 1e-3)
+        self.tolerance = usual if tolerance is None else tolerance
         self.origins = {new: old for old, new in emitted.nodes.items()}
         self.written = written(self.old.graph) | written(self.new.graph)
         self.reference = Values(lambda node: self._fetch(self.old, node))
@@ -116,8 +142,8 @@ class _Lockstep:
 
     def run(self) -> Verification:
         inputs = iter(self._inputs())
-        last = self._last_uses(self.old.graph, self.removal.bypassed)
-        last_new = self._last_uses(self.new.graph)
+        last = last_uses(self.old.graph, self.removal.bypassed)
+        last_new = last_uses(self.new.graph)
         pending = iter(self.new.graph.nodes)
         unseen = self.removal.unseen
         self._nothing_left_over()
@@ -138,6 +164,11 @@ class _Lockstep:
                 self._run_new_until(pending, node)
                 if self.points is None or node in self.points:
                     self._compare(node, self.cut[self.nodes[node]])
+                    if self.equal_inputs:
+                        expected = self.expected(node, self.reference[node])
+                        go_on_from(expected, self.cut[self.nodes[node]], self.own)
+                if node not in self.removal.bypassed:
+                    check_moved(node, self.nodes, self.coupling, self.sizes, self.reference, self.cut)
                 for done in last_new.get(self.nodes[node], ()):
                     self.cut.pop(done, None)
             for done in last.get(node, ()):
@@ -149,6 +180,10 @@ class _Lockstep:
             words += "; what removed branches add zeroed"
         if self.removal.bypassed:
             words += "; removed blocks bypassed"
+        if self.equal_inputs:
+            words += (
+                "; every node compared from what the original has before it, since rounding grows on the way"
+            )
         kind = "restricted" if self.restricted or self.removal.bypassed else "masked"
         return Verification(self.worst, kind, words, self.compared, self.worst_node, self.at_outputs)
 
@@ -156,21 +191,6 @@ class _Lockstep:
         graph = self.groups.graph
         flat, _ = torch.utils._pytree.tree_flatten((graph.args, dict(graph.kwargs)))
         return [self._promote(telling(to_device(v, self.device))) for v in flat]
-
-    @staticmethod
-    def _last_uses(
-        graph: fx.Graph, further: Mapping[fx.Node, fx.Node] | None = None
-    ) -> dict[fx.Node, list[fx.Node]]:
-        last: dict[fx.Node, fx.Node] = {}
-        for node in graph.nodes:
-            for used in node.all_input_nodes:
-                last[used] = node
-            if further and node in further:
-                last[further[node]] = node
-        out: dict[fx.Node, list[fx.Node]] = {}
-        for used, user in last.items():
-            out.setdefault(user, []).append(used)
-        return out
 
     # -- running -------------------------------------------------------------------------------------
 
@@ -294,7 +314,7 @@ class _Lockstep:
             return self._kept(self._operand(self.reference, n), self.coupling.values.get(n))
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
-        for name, value in self._sizes_of(node, args, kwargs).items():
+        for name, value in sizes_of_kept(node, args, self.coupling, self.sizes).items():
             args, kwargs = changed(node, name, args, kwargs, functools.partial(instead, value))
         try:
             value = self._call(node, args, kwargs)
@@ -312,25 +332,6 @@ class _Lockstep:
                 node.name,
             )
         return self._spread(value, self.coupling.values[node])
-
-    def _sizes_of(self, node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
-        """Arguments that hold sizes, for the kept positions of a norm, an attention or an operator that was taught."""
-        given, kind = bind(node), op_name(node)
-        taught = self.coupling.operators.get(kind)
-        if taught is not None and taught.sizes:
-            notes = self.coupling.facts.notes.get(node, {})
-            axes = taught.axes_of_sizes(node, self.coupling.values, notes)
-            return {name: self.sizes.of(axis) for name, axis in axes.items()}
-        if kind in ("aten::layer_norm", "aten::rms_norm"):
-            count = len(given["normalized_shape"])
-            return {"normalized_shape": list(args[0].shape[-count:])}
-        if kind == "aten::group_norm":
-            channel = self.coupling.values[given["input"]][1]
-            kept = self.sizes.indices(channel) // (len(channel) // given["num_groups"])
-            return {"num_groups": len(kept.unique())}
-        if kind == "aten::scaled_dot_product_attention" and given["scale"] is None:
-            return {"scale": len(self.coupling.values[given["query"]][-1]) ** -0.5}
-        return {}
 
     def _kept(self, value: Any, axes: Any) -> Any:
         if isinstance(value, (tuple, list)) and isinstance(axes, list):

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 
 import numpy as np
 from torch import Tensor, fx, nn
 
-from secateur.coupling import Groups
-from secateur.graph import Probe, only_unread_state
+from secateur.coupling import FreeOutputs, Groups, Operator, Rule
+from secateur.graph import Probe, only_unread_state, probe
 from secateur.planning import Fold, Plan, Ties, dead_atoms
 from secateur.scoring import Scores
 from secateur.surgery.cut import Cut, cut_groups
+from secateur.surgery.owner.config import construction
 from secateur.surgery.owner.equations import TRUSTING, More, Strict
 from secateur.surgery.owner.form import Owner, own_class, values_for
 from secateur.surgery.owner.scales import fold_for
 from secateur.surgery.owner.standins import StandIns, find_standins
 from secateur.surgery.owner.ties import find_ties
+from secateur.surgery.owner.whole import whole_groups
 from secateur.surgery.sizes import Sizes
 
 TRIES = 3
@@ -65,6 +68,34 @@ def tied(
     return replace(scores, groups=groups, values=values, cells=cells), replace(
         ties, frozen=ties.frozen | unknown
     )
+
+
+def in_own_class(
+    model: nn.Module,
+    groups: Groups,
+    scores: Scores | None,
+    *,
+    planned: Callable[[Groups, Scores | None, Ties], Plan],
+    rules: Mapping[str, Rule | Operator] | None = None,
+    free_outputs: FreeOutputs | None = None,
+    config: bool = False,
+) -> Attempt:
+    """The user's class under a plan that it can compute: plans are made until one comes out.
+
+    Args:
+        model: the user's module; it is not changed.
+        groups: of its program.
+        scores: of these, or nothing where widths stay as they are.
+        planned: makes a plan, from the groups of all that the class runs.
+        rules: that the groups were found with.
+        free_outputs: likewise.
+        config: whether its configuration must be able to say the widths.
+    """
+    seen = probe(model, groups.graph)
+    more = construction(model, seen) if config else None
+    every = whole_groups(groups, seen, rules, free_outputs)
+    standins = find_standins(model, every, seen.unread)
+    return attempts(model, every, seen, scores, partial(planned, every), more, standins)
 
 
 def attempts(
