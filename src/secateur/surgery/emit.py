@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from secateur.coupling import Groups, Value
-from secateur.graph import fetch, op_name
+from secateur.graph import assemble, fetch, op_name
 from secateur.surgery.rewrites import Call, rewrite_of
 from secateur.surgery.sizes import Sizes
 
@@ -42,8 +42,12 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
             state[name] = copies[id(original)]
     graph = next(iter(nodes.values())).graph
     graph.set_codegen(copy.deepcopy(old.graph._codegen))
-    module = fx.GraphModule(state, graph, class_name="Pruned")
-    module.train(False)
+    # As torch.fx orders them: a module's own tensors come before those of its submodules.
+    names = sorted(
+        dict.fromkeys(str(n.target) for n in graph.nodes if n.op == "get_attr"), key=lambda n: n.count(".")
+    )
+    module = assemble({name: state[name] for name in names}, graph, "Pruned")
+    module.recompile()
     # What a later save needs to write a reference: the examples, and which model this came from.
     traced = groups.graph
     module.meta["secateur"] = {
