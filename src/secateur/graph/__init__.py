@@ -25,7 +25,8 @@ from secateur.graph.unread import only_unread_state
 
 __all__ = [
     "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Expression", "Flow", "Graph", "Length", "Output", "Probe",
-    "TracedInt", "Use", "as_shapes", "assemble", "bind", "computes_weights", "decode", "encode", "evaluate", "evaluating", "fetch",
-    "fingerprint_of", "flat_arguments", "hint", "is_record", "is_tensor", "leaves", "only_unread_state", "op_name",
-    "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples", "user_line",
+    "TracedInt", "Use", "as_shapes", "assemble", "bind", "computes_weights", "decode", "encode", "evaluate",
+    "evaluating", "fetch", "fingerprint_of", "flat_arguments", "hint", "is_record", "is_tensor", "leaves",
+    "only_unread_state", "op_name", "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples",
+    "user_line",
 ]  # fmt: skip

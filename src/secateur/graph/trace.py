@@ -86,7 +86,8 @@ def trace(
     folded = fold_parameters(module, named_only=not fold)
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
-    module = assemble(read_by(module), module.graph)
+    state = read_by(module)
+    module = assemble(state, module.graph)
     with evaluating(model):
         check_faithful(model, module, small_args, small_kwargs)
     hint_sizes(module, small_args, small_kwargs)
@@ -98,7 +99,7 @@ def trace(
         dynamic=_is_dynamic(module, batch),
         fingerprint=fingerprint_of(module),
         folded=folded,
-        aliases=_aliases(model, module),
+        aliases=_aliases(model, state),
     )
 
 
@@ -314,7 +315,7 @@ def fingerprint_of(module: fx.GraphModule) -> str:
     return digest.hexdigest()[:32]
 
 
-def _aliases(model: nn.Module, module: fx.GraphModule) -> dict[str, str]:
-    used = {id(fetch(module, str(n.target))): str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+def _aliases(model: nn.Module, state: Mapping[str, Any]) -> dict[str, str]:
+    used = {id(value): name for name, value in state.items()}
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return {name: used[id(t)] for name, t in named if id(t) in used and used[id(t)] != name}

@@ -76,8 +76,9 @@ def rewrite(groups: Groups, sizes: Sizes, state: dict[str, Any]) -> dict[fx.Node
             if node in removal.copied:
                 nodes[node] = graph.call_function(torch.ops.aten.clone.default, (nodes[node],))
             continue
-        new = graph.node_copy(node, lambda n: nodes[n])
-        new.meta = {k: node.meta[k] for k in ("nn_module_stack", "stack_trace") if k in node.meta}
+        args, kwargs = fx.map_arg((node.args, node.kwargs), nodes.__getitem__)
+        new = graph.create_node(node.op, node.target, args, kwargs, node.name, node.type)
+        new.meta.update((k, node.meta[k]) for k in ("nn_module_stack", "stack_trace") if k in node.meta)
         nodes[node] = new
         if node.op == "call_function" and coupling.values.get(node) is not None:
             change = rewrite_of(op_name(node), coupling.operators)
