@@ -125,7 +125,8 @@ def page(records: Mapping[str, Record], models: Sequence[str], about: Mapping[st
         "process at a time, the two tools in turn; each has run the model once before. Seconds. Both keep half of "
         "every layer by L2 magnitude. Export: torch.export, and its program as a module. Form: bringing that program "
         "into one form. Groups, score, plan and cut: as `sc.prune` does them, with heads and groups that lose units of "
-        "their own. Check: the program beside the model, and the cut beside the masked original at every node; "
+        "their own; the cut program's code is written in the last. Check: the program beside the model, for which "
+        "alone the code of the traced program is written, and the cut beside the masked original at every node; "
         "Torch-Pruning has none. Ratio: Torch-Pruning's dependency graph and step, to form, groups, score, plan and "
         "cut together. Garbage is collected between the parts, outside of the clock: what torch.export leaves is not "
         "cleared away at the cost of another part.",

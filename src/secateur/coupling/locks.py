@@ -203,6 +203,9 @@ def _spans(positions: np.ndarray) -> tuple[tuple[int, int], ...]:
     return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(positions, breaks))
 
 
+_TORCH = str(Path(torch.__file__).parent)
+
+
 def layer_path(node: fx.Node | None) -> str:
     """Path of the module whose forward pass a node belongs to; empty for the model itself."""
     stack = (node.meta.get("nn_module_stack") if node is not None else None) or {}
@@ -219,8 +222,7 @@ def place_of(node: fx.Node | None) -> tuple[str, int, str]:
     """The innermost line of the user's code that made a node: file, number, text; an empty file if not known."""
     trace = "" if node is None else str(node.meta.get("stack_trace") or "")
     found = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s*(.+)', trace)
-    home = str(Path(torch.__file__).parent)
-    found = [frame for frame in found if not frame[0].startswith(home)] or found
+    found = [frame for frame in found if not frame[0].startswith(_TORCH)] or found
     if not found:
         return "", 0, ""
     file, line, code = found[-1]

@@ -1,5 +1,6 @@
 """Trace: a model and example inputs become a :class:`Graph`."""
 
+from secateur.graph.assemble import assemble
 from secateur.graph.flow import Flow, is_tensor
 from secateur.graph.fold import computes_weights
 from secateur.graph.modes import MODE_FUNCTIONS
@@ -24,7 +25,8 @@ from secateur.graph.unread import only_unread_state
 
 __all__ = [
     "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Expression", "Flow", "Graph", "Length", "Output", "Probe",
-    "TracedInt", "Use", "as_shapes", "bind", "computes_weights", "decode", "encode", "evaluate", "evaluating", "fetch",
-    "fingerprint_of", "flat_arguments", "hint", "is_record", "is_tensor", "leaves", "only_unread_state", "op_name",
-    "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples", "user_line",
+    "TracedInt", "Use", "as_shapes", "assemble", "bind", "computes_weights", "decode", "encode", "evaluate",
+    "evaluating", "fetch", "fingerprint_of", "flat_arguments", "hint", "is_record", "is_tensor", "leaves",
+    "only_unread_state", "op_name", "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples",
+    "user_line",
 ]  # fmt: skip

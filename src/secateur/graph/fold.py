@@ -68,6 +68,8 @@ def fold_parameters(module: fx.GraphModule, *, named_only: bool = False) -> dict
                 if op_name(node) in _MIXING or any(i in mixing for i in inputs):
                     mixing.add(node)
     folded: dict[str, tuple[str, ...]] = {}
+    if not mixing:
+        return folded
     values = _Constants(module)
     known: dict[str, str] = {}  # a weight that is used several times may be computed several times
     for node in list(module.graph.nodes):

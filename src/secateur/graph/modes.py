@@ -53,33 +53,40 @@ def follow_modes(module: fx.GraphModule, model: nn.Module, state: dict[str, Any]
         model: the user's model, read for attention's dropout rates.
         state: the exported state, read for ``num_batches_tracked``.
     """
+    mode = _Mode(module.graph)
     for node in list(module.graph.nodes):
         if node.op != "call_function":
             continue
         name = op_name(node)
         if name == "aten::batch_norm" and node.args[3] is not None and node.args[5] is False:
-            _batch_norm(module, node, state)
+            _batch_norm(module, node, state, mode.read(node))
         elif name in _DROPOUT and node.args[2] is False:
-            node.args = (*node.args[:2], _training(module, node))
+            node.args = (*node.args[:2], mode.read(node))
         elif name in _RECURRENT:  # they drop out between their layers
             at = [a.name for a in node.target._schema.arguments].index("train")
-            node.args = (*node.args[:at], _training(module, node), *node.args[at + 1 :])
+            node.args = (*node.args[:at], mode.read(node), *node.args[at + 1 :])
         elif name == "aten::scaled_dot_product_attention":
             rate = _attention_rate(node, model)
             if rate > 0.0:
-                _attention(module, node, rate)
+                _attention(module, node, rate, mode.read(node))
 
 
-def _training(module: fx.GraphModule, before: fx.Node) -> fx.Node:
+class _Mode:
     """The node that reads the mode: one for the whole program, before its first use."""
-    for node in module.graph.find_nodes(op="get_attr", target="training"):
-        return node
-    with module.graph.inserting_before(before):
-        return module.graph.create_node("get_attr", "training")
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self.graph = graph
+        self.node = next(iter(graph.find_nodes(op="get_attr", target="training")), None)
+
+    def read(self, before: fx.Node) -> fx.Node:
+        """That node; it is made if there is none yet."""
+        if self.node is None:
+            with self.graph.inserting_before(before):
+                self.node = self.graph.create_node("get_attr", "training")
+        return self.node
 
 
-def _batch_norm(module: fx.GraphModule, node: fx.Node, state: dict[str, Any]) -> None:
-    training = _training(module, node)
+def _batch_norm(module: fx.GraphModule, node: fx.Node, state: dict[str, Any], training: fx.Node) -> None:
     node.args = (*node.args[:5], training, *node.args[6:])
     statistics = node.args[3]
     assert isinstance(statistics, fx.Node)
@@ -112,8 +119,7 @@ def _attention_rate(node: fx.Node, model: nn.Module) -> float:
     return 0.0
 
 
-def _attention(module: fx.GraphModule, node: fx.Node, rate: float) -> None:
-    training = _training(module, node)
+def _attention(module: fx.GraphModule, node: fx.Node, rate: float, training: fx.Node) -> None:
     with module.graph.inserting_before(node):
         now = module.graph.call_function(when_training, (rate, training))
     args = list(node.args) + [None] * max(0, 5 - len(node.args))

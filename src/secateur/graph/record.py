@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,16 @@ def fetch(module: torch.nn.Module, target: str) -> Any:
     """The attribute of ``module`` at a dotted path."""
     value: Any = module
     for part in target.split("."):
-        value = getattr(value, part)
+        # A submodule is looked up where it is: the way through __getattr__ takes several times as long.
+        inner = value._modules.get(part) if isinstance(value, nn.Module) else None
+        value = getattr(value, part) if inner is None else inner
     return value
+
+
+def read_by(module: fx.GraphModule) -> dict[str, Any]:
+    """What a program reads, tensors and all else, by name, each once, in order of use."""
+    names = dict.fromkeys(str(n.target) for n in module.graph.nodes if n.op in ("get_attr", "call_module"))
+    return {name: fetch(module, name) for name in names}
 
 
 def hint(value: Any) -> int:

@@ -24,11 +24,12 @@ from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from secateur.errors import InputError, NotExportable, NotFinite
+from secateur.graph.assemble import assemble
 from secateur.graph.faithful import check_faithful
 from secateur.graph.fold import fold_parameters
 from secateur.graph.modes import follow_modes
 from secateur.graph.normalise import drop_assertions, drop_dead, inline_wrappers, op_name
-from secateur.graph.record import Graph, fetch
+from secateur.graph.record import Graph, fetch, read_by
 from secateur.graph.shapes import as_shapes, inputs_as_shapes, shapes_alone
 from secateur.graph.unbacked import hint_sizes
 from secateur.task import Inputs
@@ -85,8 +86,8 @@ def trace(
     folded = fold_parameters(module, named_only=not fold)
     drop_dead(module)
     follow_modes(module, model, dict(program.state_dict))
-    module = fx.GraphModule(module, module.graph)
-    module.train(False)
+    state = read_by(module)
+    module = assemble(state, module.graph)
     with evaluating(model):
         check_faithful(model, module, small_args, small_kwargs)
     hint_sizes(module, small_args, small_kwargs)
@@ -98,7 +99,7 @@ def trace(
         dynamic=_is_dynamic(module, batch),
         fingerprint=fingerprint_of(module),
         folded=folded,
-        aliases=_aliases(model, module),
+        aliases=_aliases(model, state),
     )
 
 
@@ -195,24 +196,30 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     they are there they would be registered twice.
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    attributes = [(m, dict(m.__dict__)) for m in model.modules()]
+    modules = list(model.modules())
+    attributes = [(m.__dict__, dict(m.__dict__)) for m in modules]
     caches = [
-        (v, v.copy()) for _, held in attributes for v in held.values() if type(v) in (dict, OrderedDict, list)
+        (v, v.copy() if v else ())
+        for _, held in attributes
+        for v in held.values()
+        if type(v) in (dict, OrderedDict, list)
     ]
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the projections
     detect, transformer._detect_is_causal_mask = transformer._detect_is_causal_mask, _not_looked_at
-    model.eval()
+    if any(m.training or type(m).train is not nn.Module.train for m in modules):
+        model.eval()
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         transformer._detect_is_causal_mask = detect
-        for module, before in attributes:
-            module.__dict__.clear()
-            module.__dict__.update(before)
+        for held, before in attributes:
+            held.clear()
+            held.update(before)
         for cache, content in caches:
-            cache.clear()
-            cache.extend(content) if isinstance(cache, list) else cache.update(content)
+            if cache or content:  # a module has a dozen of them, most of them empty
+                cache.clear()
+                cache.extend(content) if isinstance(cache, list) else cache.update(content)
 
 
 def _not_looked_at(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
@@ -308,7 +315,7 @@ def fingerprint_of(module: fx.GraphModule) -> str:
     return digest.hexdigest()[:32]
 
 
-def _aliases(model: nn.Module, module: fx.GraphModule) -> dict[str, str]:
-    used = {id(fetch(module, str(n.target))): str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+def _aliases(model: nn.Module, state: Mapping[str, Any]) -> dict[str, str]:
+    used = {id(value): name for name, value in state.items()}
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return {name: used[id(t)] for name, t in named if id(t) in used and used[id(t)] != name}

@@ -42,7 +42,7 @@ def _hints(node: fx.Node) -> Iterator[Any]:
 
 
 def _sizes(value: Any) -> Iterator[torch.SymInt]:
-    for leaf in pytree.tree_leaves(value):
+    for leaf in (value,) if isinstance(value, Tensor) else pytree.tree_leaves(value):
         for size in leaf.shape if isinstance(leaf, Tensor) else [leaf]:
             if isinstance(size, torch.SymInt):
                 yield size

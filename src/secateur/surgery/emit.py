@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from secateur.coupling import Groups, Value
-from secateur.graph import fetch, op_name
+from secateur.graph import assemble, fetch, op_name
 from secateur.surgery.rewrites import Call, rewrite_of
 from secateur.surgery.sizes import Sizes
 
@@ -42,8 +42,12 @@ def emit(groups: Groups, sizes: Sizes) -> Emitted:
             state[name] = copies[id(original)]
     graph = next(iter(nodes.values())).graph
     graph.set_codegen(copy.deepcopy(old.graph._codegen))
-    module = fx.GraphModule(state, graph, class_name="Pruned")
-    module.train(False)
+    # As torch.fx orders them: a module's own tensors come before those of its submodules.
+    names = sorted(
+        dict.fromkeys(str(n.target) for n in graph.nodes if n.op == "get_attr"), key=lambda n: n.count(".")
+    )
+    module = assemble({name: state[name] for name in names}, graph, "Pruned")
+    module.recompile()
     # What a later save needs to write a reference: the examples, and which model this came from.
     traced = groups.graph
     module.meta["secateur"] = {
@@ -72,8 +76,9 @@ def rewrite(groups: Groups, sizes: Sizes, state: dict[str, Any]) -> dict[fx.Node
             if node in removal.copied:
                 nodes[node] = graph.call_function(torch.ops.aten.clone.default, (nodes[node],))
             continue
-        new = graph.node_copy(node, lambda n: nodes[n])
-        new.meta = {k: node.meta[k] for k in ("nn_module_stack", "stack_trace") if k in node.meta}
+        args, kwargs = fx.map_arg((node.args, node.kwargs), nodes.__getitem__)
+        new = graph.create_node(node.op, node.target, args, kwargs, node.name, node.type)
+        new.meta.update((k, node.meta[k]) for k in ("nn_module_stack", "stack_trace") if k in node.meta)
         nodes[node] = new
         if node.op == "call_function" and coupling.values.get(node) is not None:
             change = rewrite_of(op_name(node), coupling.operators)

@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 
 from secateur.coupling import Axes, Groups, Removal, Value, bind
 from secateur.errors import NotVerified
-from secateur.graph import fetch, op_name
+from secateur.graph import assemble, fetch, op_name
 from secateur.planning import Orders
 from secateur.surgery.arrange import arrange
 from secateur.surgery.compare import decides
@@ -164,13 +164,6 @@ def _check(rewriting: _Rewriting, dtype: torch.dtype, equal_inputs: bool = False
         ) from error
 
 
-class _Read(fx.GraphModule):
-    """A program that is read node by node and never called, so that no code need be made of it."""
-
-    def recompile(self) -> Any:
-        """Nothing."""
-
-
 class _Rewriting:
     """The rewrites of one program, applied to its tensors and to its values."""
 
@@ -200,9 +193,7 @@ class _Rewriting:
                 new.args, new.kwargs = _with(node, new, given)
                 new.meta[DEFAULT_SCALE] = "scale" in given and bind(node).get("scale") is None
         graph.set_codegen(copy.deepcopy(old.graph._codegen))
-        module = _Read(state, graph, class_name="Prepared")
-        module.train(False)
-        return module, nodes
+        return assemble(state, graph, "Prepared"), nodes
 
     def _tensor(self, node: fx.Node, tensor: Any, dtype: torch.dtype | None) -> Any:
         value = self.groups.coupling.values.get(node)

@@ -105,6 +105,8 @@ def scale_writers(
 def fold(module: fx.GraphModule, wanted: Sequence[Rescale]) -> Folds:
     """Folds as many factors as the program allows, all at once; calls may share parameters."""
     pending = {w.node: _Request(w, iter(_writers(module, w))) for w in wanted if w.factor != 1.0}
+    if not pending:
+        return Folds((), {}, {}, {})
     for request in pending.values():
         request.advance()
     while True:
