@@ -62,6 +62,7 @@ class Device(ABC):
     """Where artifacts are timed. ``name`` stands in the records."""
 
     name: str
+    tells_operators = False  # whether runners opened with ``profile`` know the times of operators
 
     @abstractmethod
     def open(

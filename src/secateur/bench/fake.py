@@ -56,6 +56,7 @@ class FakeDevice(Device):
 
     def __init__(self, times: Times, loaded: bool = False, peak: int = 0, nodes: Nodes | None = None) -> None:
         self.times, self.peak, self._loaded, self.nodes = times, peak, loaded, nodes
+        self.tells_operators = nodes is not None
         self.opened = self.closed = 0
         self.order: list[str] = []
 

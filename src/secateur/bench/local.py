@@ -116,6 +116,7 @@ class LocalDevice(Device):
     """
 
     name = "local"
+    tells_operators = True
 
     def __init__(self, pin: bool = True, patience: float = 120.0) -> None:
         self.pin, self.patience = pin, patience

@@ -56,6 +56,7 @@ class Runtime(ABC):
     """Runs artifacts of one kind."""
 
     name: str
+    tells_operators = False  # whether it tells, when it is timed, what each operator takes
 
     @abstractmethod
     def available(self) -> bool:
@@ -79,6 +80,7 @@ class OnnxRuntime(Runtime):
     """ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
+    tells_operators = True
 
     def available(self) -> bool:
         return installed("onnxruntime")

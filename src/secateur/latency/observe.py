@@ -51,6 +51,11 @@ class Where:
     device: Device = field(default_factory=LocalDevice)
     threads: int = field(default_factory=default_threads)
 
+    @property
+    def tells_operators(self) -> bool:
+        """Whether the device and the runtime tell the times of single operators there."""
+        return self.device.tells_operators and runtime_named(self.runtime).tells_operators
+
     def about(self) -> dict[str, Any]:
         """What times depend on, besides the model: the cache's key and the record's."""
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,25 @@ def dense_dtypes(job: Job) -> tuple[str, ...]:
 
 
 def timed(
-    job: Job, artifacts: Sequence[Artifact], phase: str, reference: str, effort: Effort | None = None
+    job: Job,
+    artifacts: Sequence[Artifact],
+    phase: str,
+    reference: str,
+    effort: Effort | None = None,
+    predicted: Mapping[str, float | None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measures artifacts in turn; the records of ``measurements.jsonl``."""
-    entries = [Entry(a.name, job.folder.root / a.path, a.runtime, a.dtype) for a in artifacts]
+    """Measures artifacts in turn; the records of ``measurements.jsonl``, beside what was predicted for a dtype."""
+    expected = {} if predicted is None else predicted
+    entries = [
+        Entry(
+            a.name,
+            job.folder.root / a.path,
+            a.runtime,
+            a.dtype,
+            None if a.name.startswith("dense") else expected.get(a.dtype),
+        )
+        for a in artifacts
+    ]
     found = measure(
         entries,
         one_sample(job),

@@ -1,9 +1,10 @@
 """How much to cut: found before any training, by exporting and measuring candidates in the target.
 
 Latency, size and memory do not depend on the weights' values, so a plan can be tried untrained. Counts follow
-from the plan itself. Each measured budget drives one count (latency the multiply-adds, size the parameters):
-candidates move along the measured response until the budget is met without falling far below it, or the
-smallest possible model is measured to be over it, which makes the budget infeasible.
+from the plan itself. Each measured budget drives one cost (latency the predicted latency, or the multiply-adds where
+there is no prediction; size the parameters): candidates move along the measured response until the budget is met
+without falling far below it, or the smallest possible model is measured to be over it, which makes the budget
+infeasible.
 """
 
 from __future__ import annotations
@@ -12,26 +13,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from secateur.bench import Effort, Entry, peak_memory
-from secateur.cost import Macs, Params
+from secateur.cost import BoundCost, Cost, FittedLatency, Macs, Params
 from secateur.deploy import Artifact
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, one_sample, timed
 from secateur.pipeline.job import Job
+from secateur.pipeline.prediction import fit_of_run, predicted_share, prepare
 from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, dead_atoms, plan_of
 from secateur.scoring import Scores
 from secateur.surgery import cut_groups
 
 DRIVERS = {
-    "latency": "macs",
-    "p95": "macs",
+    "latency": "latency",
+    "p95": "latency",
     "size": "params",
     "memory": "params",
     "params": "params",
     "macs": "macs",
 }
-AIM = 0.94  # where in a measured budget to aim: its interval has to fit below
-SLACK = 0.86  # a candidate below this share of the budget gives some back
+AIM = 0.965  # where in a measured budget to aim: its interval has to fit below
+SLACK = 0.93  # a candidate below this share of the budget gives some back
 PROBES = 6
 
 
@@ -59,6 +63,17 @@ class Dense:
     def latency_ms(self) -> float:
         """Median of the reference."""
         return float(self.timing["median_ms"])
+
+    def dtype(self, job: Job) -> str:
+        """The dtype that predictions are made in: the reference's, if the target has it."""
+        own = next(a.dtype for a in self.artifacts if a.name == self.reference)
+        return own if own in job.target.dtypes else job.target.dtypes[-1]
+
+    def ratio(self, dtype: str) -> float:
+        """The dense model's time in a dtype, over the reference's."""
+        name = next(a.name for a in self.artifacts if a.dtype == dtype)
+        found = next(t["ratio"] for t in self.timings if t["artifact"] == name)
+        return 1.0 if found is None else float(found)
 
     @property
     def timing(self) -> dict[str, Any]:
@@ -110,9 +125,12 @@ def find_degree(job: Job, dense: Dense) -> Degree:
     wanted = measured_kinds(job)
     if not wanted:
         return Degree(shares, job.target.dtypes[-1])
+    prepare(job, dense.dtype(job))
     for amount in wanted:
-        driver = DRIVERS[amount.kind]
+        driver = driver_of(job, amount.kind)
         guess = amount.limit(_dense_value(dense, amount.kind)) / _dense_value(dense, amount.kind)
+        if driver == "latency":
+            guess *= AIM / dense.ratio(dense.dtype(job))
         shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
     best: Degree | None = None
     for number in range(PROBES):
@@ -152,8 +170,14 @@ def plan_for(
 
     graph = scores.groups.graph
     dense = job.dense_counts
-    budget = Budget(**{kind: max(1.0, share * dense[kind]) for kind, share in shares.items()})
-    costs = [Params(graph), Macs(graph)]
+    amounts = {k: str(max(1.0, share * dense[k])) for k, share in shares.items() if k != "latency"}
+    costs: list[Cost] = [Params(graph), Macs(graph)]
+    fit = fit_of_run(job) if "latency" in shares else None
+    if fit is not None:
+        whole = FittedLatency(job.groups.graph, fit).bind(job.groups).dense
+        amounts["latency"] = f"{max(shares['latency'], 1e-6) * whole}ms"
+        costs.append(FittedLatency(graph, fit))
+    budget = Budget(**amounts)
     return allocate(
         scores,
         costs,
@@ -177,7 +201,8 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     )
     reference = next(a for a in dense.artifacts if a.name == dense.reference)
     effort = Effort(width=job.recipe.measure.width, seconds=job.recipe.measure.seconds / 2)
-    timings = timed(job, [reference, *artifacts], f"probe {number}", reference.name, effort)
+    expected = predicted_ms(job, dense, plan)
+    timings = timed(job, [reference, *artifacts], f"probe {number}", reference.name, effort, expected)
     own = [t for t in timings if t["artifact"] != reference.name]
     fastest = min(own, key=lambda t: t["ratio"])
     chosen = next(a for a in artifacts if a.name == fastest["artifact"])
@@ -186,9 +211,7 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {
-            k: getattr(job.costs, k).of(alive) / getattr(job.costs, k).of(job.everything) for k in shares
-        },
+        "shares": {k: _share(job, k, alive, plan) for k in shares},
         "smallest": smallest,
         "dtype": chosen.dtype,
         "latency": fastest["ratio_interval"][1] * dense.latency_ms,
@@ -197,6 +220,27 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
         "memory": memory,
         "timings": timings,
     }
+
+
+def driver_of(job: Job, kind: str) -> str:
+    """The cost whose share is varied to keep a budget of this kind."""
+    driver = DRIVERS[kind]
+    return "macs" if driver == "latency" and fit_of_run(job) is None else driver
+
+
+def predicted_ms(job: Job, dense: Dense, plan: Plan | None) -> dict[str, float | None]:
+    """Predicted latency by dtype, on the scale of the dense reference's measurement."""
+    share = predicted_share(job, plan)
+    dtype = dense.dtype(job)
+    return {} if share is None else {dtype: share * dense.ratio(dtype) * dense.latency_ms}
+
+
+def _share(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
+    """What a cut has of the dense model's cost of this kind."""
+    if kind == "latency":
+        return predicted_share(job, plan) or 0.0
+    cost: BoundCost = getattr(job.costs, kind)
+    return cost.of(alive) / cost.of(job.everything)
 
 
 def memory_of(job: Job, artifact: Artifact) -> int:
@@ -227,8 +271,8 @@ def _next(
     """Shares for the next candidate: each driver by its worst budget, halfway back to the best where too small."""
     out = dict(shares)
     limits = count_shares(job)
-    for driver in {DRIVERS[a.kind] for a in wanted}:
-        worst = max(r for k, r in ratios.items() if DRIVERS[k] == driver)
+    for driver in sorted({driver_of(job, a.kind) for a in wanted}):
+        worst = max(r for k, r in ratios.items() if driver_of(job, k) == driver)
         step = AIM / worst
         if worst <= 1.0:
             step = min(step, 1.5)

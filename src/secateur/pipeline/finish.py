@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from secateur.data import Evaluation, evaluate
 from secateur.deploy import Artifact
 from secateur.errors import FormError
 from secateur.pipeline.analysis import analysis
 from secateur.pipeline.artifacts import build, timed
 from secateur.pipeline.baselines import baselines
-from secateur.pipeline.degree import AIM, Degree, Dense, measured_kinds, memory_of
+from secateur.pipeline.degree import AIM, Degree, Dense, measured_kinds, memory_of, predicted_ms
 from secateur.pipeline.environment import environment
 from secateur.pipeline.job import Job
 from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, counts, judge
@@ -60,7 +58,7 @@ def finish(job: Job, dense: Dense, degree: Degree, state: State) -> Outcome:
 def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State) -> Outcome:
     where = "artifacts"
     name = f"final {state.number}"
-    record = job.folder.journal.step(name, _measure, job, dense, state.model, where)
+    record = job.folder.journal.step(name, _measure, job, dense, state, where)
     artifacts = tuple(Artifact.from_json(a) for a in record["artifacts"])
     if any(not (job.folder.root / a.path).exists() for a in artifacts):
         build(job, state.model, where, "pruned", job.target.dtypes)
@@ -84,9 +82,10 @@ def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State) -> Out
     return Outcome(state, artifacts, timings, best, tuple(rows), reference)
 
 
-def _measure(job: Job, dense: Dense, model: nn.Module, where: str) -> dict[str, Any]:
-    artifacts = build(job, model, where, "pruned", job.target.dtypes)
-    timings = timed(job, [*dense.artifacts, *artifacts], "final", dense.reference)
+def _measure(job: Job, dense: Dense, state: State, where: str) -> dict[str, Any]:
+    artifacts = build(job, state.model, where, "pruned", job.target.dtypes)
+    expected = predicted_ms(job, dense, state.plan)
+    timings = timed(job, [*dense.artifacts, *artifacts], "final", dense.reference, predicted=expected)
     memory = {}
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = {a.name: memory_of(job, a) for a in artifacts}

@@ -20,8 +20,9 @@ from secateur.coupling import Groups
 from secateur.data import evaluate
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, timed
-from secateur.pipeline.degree import Degree, Dense, plan_for
+from secateur.pipeline.degree import Degree, Dense, plan_for, predicted_ms
 from secateur.pipeline.job import Costs, Job, points_lost, regroup, scored
+from secateur.pipeline.prediction import prepare
 from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
 from secateur.surgery import cut_groups, load, save
@@ -92,6 +93,8 @@ def run_rounds(job: Job, dense: Dense, degree: Degree) -> State:
 def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
     """Cuts until the quality budget breaks on held-out data, and goes back to the last state that kept it."""
     driver = "params" if job.recipe.minimise in ("size", "params") else "macs"
+    if job.recipe.minimise == "latency" and prepare(job, dense.dtype(job)) is not None:
+        driver = "latency"
     states = [State(0, job.model, None)]
     share, dtype = 1.0, job.target.dtypes[-1]
     drop = job.recipe.budget.get("drop") or job.recipe.budget.get("class_drop")
@@ -147,14 +150,15 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
     whole = plan if state.plan is None else state.plan.then(plan)
     save(model, home)
     whole.save(home / "plan.json")
-    timing = _latency(job, dense, model, number, step.dtype)
+    expected = predicted_ms(job, dense, whole)
+    timing = _latency(job, dense, model, number, step.dtype, expected)
     params, macs = _counts(job, groups, plan)
     return {
         "round": number,
         "fraction_cut": 1.0 - macs / job.dense_counts["macs"],
         "params": params,
         "macs": macs,
-        "predicted_latency_ms": None,
+        "predicted_latency_ms": expected.get(step.dtype),
         "latency_ms": timing["ratio"] * dense.latency_ms if timing else None,
         "latency_ratio": timing["ratio"] if timing else None,
         "metric_before": before,
@@ -184,14 +188,16 @@ def _recoverer(job: Job, last: bool) -> Recoverer | None:
     return Distil(job.groups.graph.module, temperature=options.temperature, alpha=options.alpha, train=train)
 
 
-def _latency(job: Job, dense: Dense, model: nn.Module, number: int, dtype: str) -> dict[str, Any] | None:
+def _latency(
+    job: Job, dense: Dense, model: nn.Module, number: int, dtype: str, expected: Mapping[str, float | None]
+) -> dict[str, Any] | None:
     """A short measurement beside the reference, for the curve."""
     if not job.recipe.measure.rounds:
         return None
     artifacts = build(job, model, f"probes/round-{number}", f"round-{number}", (dtype,))
     reference = next(a for a in dense.artifacts if a.name == dense.reference)
     effort = Effort(width=0.05, seconds=job.recipe.measure.seconds / 4)
-    timings = timed(job, [reference, *artifacts], f"round {number}", reference.name, effort)
+    timings = timed(job, [reference, *artifacts], f"round {number}", reference.name, effort, expected)
     return next(t for t in timings if t["artifact"] != reference.name)
 
 

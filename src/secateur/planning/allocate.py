@@ -23,6 +23,7 @@ from secateur.planning.budget import Amount, Budget
 from secateur.planning.bundle import bundles
 from secateur.planning.plan import Plan, plan_of
 from secateur.planning.rounding import Rounding
+from secateur.planning.spend import kept, spend
 from secateur.planning.ties import Ties
 from secateur.scoring import Scores
 
@@ -104,6 +105,7 @@ class Problem:
         self.atoms = [atoms for _, atoms in found]
         # What a unit is worth for what it costs: the greedy rule of the knapsack (Dantzig, 1957).
         prices = self._prices(limits if scores.comparable else ())
+        self.worth = [s for s, _ in found]
         self.saliencies = [s / p for (s, _), p in zip(found, prices, strict=True)]
         self.ranking = np.sort(np.concatenate(self.saliencies)) if self.saliencies else np.empty(0)
         self.floors = self._floors(scores.groups, care)
@@ -260,6 +262,11 @@ def _search(problem: Problem, limits: Sequence[Limit], allocator: Allocator) -> 
             high = middle
     steps = np.array([b.step(problem.rounding) for b in problem.bundles], dtype=np.int64)
     widths = _fill(problem, limits, widths, steps)
+    if isinstance(allocator, Global) and not problem.ranked_apart:
+        spent = spend(problem, limits, steps)
+        if spent is not None:
+            spent = _fill(problem, limits, spent, steps)
+            widths = spent if kept(problem, spent) > kept(problem, widths) else widths
     # Widths may leave the friendly multiple only where the budget would otherwise not be attained.
     while _attained(problem, limits, widths) < ATTAINED and (steps > problem.finest).any():
         steps = np.maximum(steps // 2, problem.finest)
