@@ -156,10 +156,10 @@ def page(records: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     lines = [
         f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), {about['threads']} thread, "
-        f"batch 1; {versions}. {about['plans']} plans each, shares kept drawn log-uniformly from {LEAST} to 1, group by group, "
-        "widths in multiples of eight. Errors are of the ratio to the dense model in the same dtype, measured in turn; "
-        "noise is the difference between two such measurements of the same plan. Fit: seconds of measuring before the "
-        "first prediction, export included; what it takes once, and nothing on a second run.",
+        f"batch 1; {versions}. {about['plans']} plans each: shares kept drawn log-uniformly from {LEAST} to 1, group "
+        "by group, widths in multiples of eight. Errors are of the ratio to the dense model in the same dtype, "
+        "measured in turn; noise is the difference between two such measurements of the same plan. Fit: seconds of "
+        "measuring before the first prediction, export included; they are spent once.",
         "",
         "| model | dtype | dense ms | fit, s | networks | median error | 90th percentile | ranks (Spearman) "
         "| noise, median | noise, 90th | multiply-adds: median error | 90th | ranks |",

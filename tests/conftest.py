@@ -24,6 +24,12 @@ settings.register_profile("secateur", deadline=None, derandomize=True, max_examp
 settings.load_profile("secateur")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What latency tables are kept in: not the user's own."""
+    os.environ["SECATEUR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same random numbers for every test, whichever ran before."""

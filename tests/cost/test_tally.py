@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import secateur as sc
-from secateur.cost import Tally
+from secateur.cost import Fit, FittedLatency, FittedTerm, Tally
 from tests.zoo import ZOO, ready
 
 
@@ -39,3 +39,21 @@ def test_units_come_and_go(name: str) -> None:
         tally.take(change)
         dead = dead - set(some.tolist()) if lives else dead | set(some.tolist())
         assert tally.costs == change.costs == counted()
+
+
+@pytest.mark.parametrize("quantum", [1, 4, 8])
+def test_lengths_rounded_up_to_blocks(quantum: int) -> None:
+    """Step by step and anew, a term in blocks costs the same, and as much as a full block."""
+    groups = ready("plain")[1]
+    group = max(groups, key=lambda g: g.units)
+    name, axis = group.members[0].param, group.members[0].axis
+    fit = Fit((FittedTerm("x", 2.0, ((name, 0, axis),), quantum),), 0.0, 0.0, 1, {})
+    cost = FittedLatency(groups.graph, fit).bind(groups)
+    tally = Tally(groups.coupling, [cost])
+    tally.start(np.ones(groups.coupling.facts.size, dtype=bool))
+    length = len(groups.coupling.state_axes[name][axis])
+    assert tally.costs[0] == cost.dense == 2.0 * (-(-length // quantum) * quantum)
+    tally.take(tally.without_atoms(group.atoms[:1].reshape(-1)))
+    assert tally.costs[0] == cost.of(tally.alive)
+    left = int(groups.coupling.keep(groups.coupling.state_axes[name][axis], tally.alive).sum())
+    assert tally.costs[0] == 2.0 * (-(-left // quantum) * quantum) and left < length

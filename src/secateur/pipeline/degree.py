@@ -133,6 +133,7 @@ def find_degree(job: Job, dense: Dense) -> Degree:
             guess *= AIM / dense.ratio(dense.dtype(job))
         shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
     best: Degree | None = None
+    tried: set[str] = set()
     for number in range(PROBES):
         probe = job.folder.journal.step(f"probe {number}", _probe, job, dense, number, shares)
         shares = {
@@ -147,7 +148,10 @@ def find_degree(job: Job, dense: Dense) -> Degree:
                 return best
         elif probe["smallest"]:
             raise _infeasible(wanted, ratios, dense)
+        tried.add(probe["plan"])
         shares = _next(job, shares, wanted, ratios, best)
+        if best is not None and _candidate(job, shares)[0].to_json()["digest"] in tried:
+            return best  # widths come in steps, and there is none in between
     if best is not None:
         return best
     smallest = job.folder.journal.step(
@@ -191,11 +195,7 @@ def plan_for(
 
 def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> dict[str, Any]:
     """Cuts the dense model untrained, exports it, measures it beside the reference."""
-    smallest = False
-    try:
-        plan = plan_for(job, job.scores, shares)
-    except Infeasible:
-        plan, smallest = _smallest(job), True
+    plan, smallest = _candidate(job, shares)
     artifacts = build(
         job, cut_groups(job.groups, plan).module, f"probes/{number}", "probe", job.target.dtypes
     )
@@ -213,6 +213,7 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     return {
         "shares": {k: _share(job, k, alive, plan) for k in shares},
         "smallest": smallest,
+        "plan": plan.to_json()["digest"],
         "dtype": chosen.dtype,
         "latency": fastest["ratio_interval"][1] * dense.latency_ms,
         "p95": fastest["p95_ms"] / timings[0]["p95_ms"] * dense.timing["p95_ms"],
@@ -233,6 +234,14 @@ def predicted_ms(job: Job, dense: Dense, plan: Plan | None) -> dict[str, float |
     share = predicted_share(job, plan)
     dtype = dense.dtype(job)
     return {} if share is None else {dtype: share * dense.ratio(dtype) * dense.latency_ms}
+
+
+def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
+    """The plan for these shares, or the smallest there is; and whether it is that."""
+    try:
+        return plan_for(job, job.scores, shares), False
+    except Infeasible:
+        return _smallest(job), True
 
 
 def _share(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
