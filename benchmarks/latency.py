@@ -67,9 +67,9 @@ def main() -> int:
         for dtype in asked.dtypes:
             key = f"{model} {dtype}"
             record = store["records"].setdefault(key, {"plans": []})
-            if len(record["plans"]) < asked.plans:
-                for _ in predictions(model, dtype, asked, record):
-                    write_text(file, json.dumps(store, indent=1) + "\n")
+            for _ in predictions(model, dtype, asked, record):
+                write_text(file, json.dumps(store, indent=1) + "\n")
+            write_text(file, json.dumps(store, indent=1) + "\n")
             print(f"{key}: {said(record)}", flush=True)
     update(asked.page, {"latency": page(store["records"], store["conditions"])})
     print(f"{asked.page} and {file} are written")
@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def predictions(name: str, dtype: str, asked: argparse.Namespace, record: dict[str, Any]) -> Any:
-    """Fits a model and measures plans that the fit has not seen; yields after each."""
+    """Fits a model, predicts plans that the fit has not seen, measures those not measured yet; yields after each."""
     model, sample = build(name)
     groups = sc.find_groups(sc.trace(model, sample))
     where = Where("onnxruntime", dtype, threads=asked.threads)
@@ -95,7 +95,8 @@ def predictions(name: str, dtype: str, asked: argparse.Namespace, record: dict[s
     exporter = format_for("onnxruntime", dtype)
     with tempfile.TemporaryDirectory() as folder:
         dense = Path(folder) / f"dense-{exporter.filename}"
-        exporter.write(groups.graph.module, sample, dense, [sample])
+        if len(record["plans"]) < asked.plans:
+            exporter.write(groups.graph.module, sample, dense, [sample])
         for number in range(asked.plans):
             shares = LEAST ** np.random.default_rng(1000 + number).random(len(problem.bundles))
             wanted = [
@@ -103,22 +104,19 @@ def predictions(name: str, dtype: str, asked: argparse.Namespace, record: dict[s
                 for b, s in zip(problem.bundles, shares, strict=True)
             ]
             widths = np.clip(np.array(wanted, dtype=np.int64), problem.floors, problem.units)
-            if number < len(record["plans"]):
-                continue
             alive = problem.alive(widths)
+            told = {"predicted": latency.of(alive) / latency.dense, "macs": macs.of(alive) / macs.dense}
+            if number < len(record["plans"]):
+                record["plans"][number].update(told)  # measurements last, predictions get better
+                continue
             cut = cut_groups(groups, plan_of(groups, problem.dead(widths), scores.orders)).module
             path = Path(folder) / exporter.filename
             exporter.write(cut, sample, path, [sample])
             entries = [Entry("dense", dense, dtype=dtype), Entry("cut", path, dtype=dtype)]
             twice = [measure(entries, sample, threads=asked.threads, effort=EFFORT, seed=s) for s in (0, 1)]
-            record["plans"].append(
-                {
-                    "predicted": latency.of(alive) / latency.dense,
-                    "macs": macs.of(alive) / macs.dense,
-                    "measured": [found[1].ratio for found in twice],
-                    "loaded": any(m.loaded for found in twice for m in found),
-                }
-            )
+            ratios = [found[1].ratio for found in twice]
+            loaded = any(m.loaded for found in twice for m in found)
+            record["plans"].append({**told, "measured": ratios, "loaded": loaded})
             record["dense_ms"] = twice[0][0].median_ms
             yield record
 

@@ -1,7 +1,7 @@
 """Secateur: a trained network and a budget in, a proven smaller artifact out.
 
 The flat public names; each is documented where it is defined. Importing this imports torch and nothing heavier:
-the pipeline, with its report and its benches, comes when ``compress`` or ``Run`` is first asked for.
+the pipeline, with its report and its benches, comes when ``compress``, ``Run`` or ``Latency`` is first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ from secateur.surgery import (
 from secateur.task import Task, classification
 
 if TYPE_CHECKING:
+    from secateur.latency import Latency
     from secateur.pipeline import Run, compress
 
 __version__ = "0.1.0.dev0"
@@ -61,6 +62,7 @@ __all__ = [
     "Groups",
     "Infeasible",
     "InputError",
+    "Latency",
     "Lock",
     "Macs",
     "Magnitude",
@@ -110,6 +112,10 @@ def __getattr__(name: str) -> Any:
         from secateur import pipeline
 
         return getattr(pipeline, name)
+    if name == "Latency":
+        from secateur import latency
+
+        return latency.Latency
     raise AttributeError(f"module 'secateur' has no attribute '{name}'")
 
 

@@ -2,7 +2,7 @@
 
 A runtime tells the shapes that it runs, not whose they are. But networks of random widths were run, and a dimension
 that has, in every one of them, the length of one axis of the program (or a fixed multiple of it, or that rounded up to
-a block) is that axis. A dozen networks leave no room for chance.
+a block where the runtime chose to) is that axis. A dozen networks leave no room for chance.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class Lengths:
             return place
         for block in BLOCKS:
             padded = -(-self.values // block) * block
-            hits = np.flatnonzero((padded == dimension[:, None]).all(axis=0))
+            either = (padded == dimension[:, None]) | (self.values == dimension[:, None])
+            hits = np.flatnonzero(either.all(axis=0))
             if len(hits):
-                return int(hits[0])
+                return int(hits[np.abs(self.values[:, hits] - dimension[:, None]).sum(axis=0).argmin()])
         return None
 
 
