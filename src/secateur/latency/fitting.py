@@ -3,8 +3,8 @@
 Each operator's share is fitted, with coefficients that are not negative (Lawson and Hanson, Solving Least Squares
 Problems, 1974, chapter 23), to all products of the lengths that its shapes have: work, traffic and a constant. A
 runtime computes in blocks, so lengths are rounded up first, by the block that explains a kernel's times best. Relative
-errors count, because a budget is a ratio. What is not in any operator, the runtime's own overhead, is found on whole
-networks, and so is how wrong it all is: on networks left out.
+errors count, because a budget is a ratio. What is not in any operator, the runtime's own overhead, less what the
+profiler adds to each, is found on whole networks, and so is how wrong it all is: on networks left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from secateur.latency.lengths import Lengths
 QUANTA = (1, 4, 8, 16, 32, 64)
 MOST = 3  # lengths that one operator's work is the product of
 TRIFLE = 1e-4  # shares below this are not worth their relative error
+ANCHOR = 4.0  # how much more the dense network counts: every ratio is to it
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def _features(operator: Operator, table: Lengths) -> np.ndarray:
 
 def _coefficients(features: np.ndarray, shares: np.ndarray) -> np.ndarray:
     weights = 1.0 / np.maximum(shares, TRIFLE)
+    weights[0] *= ANCHOR
     scale = np.maximum(features.max(axis=0), 1e-30)
     found, _ = nnls(features / scale * weights[:, None], shares * weights)
     return np.asarray(found / scale)
@@ -144,6 +146,8 @@ def _solve(
         features = _features(operator, table)[rows]
         constants.append(_coefficients(features, operator.aligned.shares[rows]))
         total += features @ constants[-1]
-    whole = np.stack([np.ones(len(rows)), total], axis=1) / ratios[rows, None]
-    (overhead, factor), _ = nnls(whole, np.ones(len(rows)))
+    weights = 1.0 / ratios[rows]
+    weights[0] *= ANCHOR
+    whole = np.stack([np.ones(len(rows)), total], axis=1) * weights[:, None]
+    overhead, factor = np.linalg.lstsq(whole, ratios[rows] * weights, rcond=None)[0]
     return constants, float(overhead), float(factor)
