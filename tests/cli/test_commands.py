@@ -84,7 +84,7 @@ def test_analyze(project, secateur):
     done = secateur("analyze", *LOOK, "--json", "analysis.json")
     assert done.exit_code == 0, done.stderr
     assert "conv1.weight:0" in done.stdout and "it is an output of the model" in done.stdout
-    assert "not part of this version" not in done.stdout
+    assert "Suitability" not in done.stdout and "Sensitivity" not in done.stdout
     record = json.loads((project / "analysis.json").read_text())
     assert set(record) == {
         *(
@@ -147,10 +147,28 @@ def test_outputs_can_be_set_free(project, secateur):
     assert "group head.weight:0: 4 units" in done.stdout and "locked" not in done.stdout
 
 
-def test_analyze_says_what_is_not_there_yet(project, secateur):
-    done = secateur("analyze", "--model", MODEL, "--data", DATA, "--against", "timm:resnet18")
+def test_analyze_measures_what_each_group_costs(project, secateur):
+    done = secateur("analyze", "--model", MODEL, "--data", DATA, "--json", "costs.json")
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.count("not part of this version") == 1
+    found = json.loads((project / "costs.json").read_text())["sensitivity"]
+    assert [c["group"] for c in found["curves"]] == ["conv1.weight:0", "inner.weight:0"]
+    assert all(c["removed"][0] == 0 and c["loss"][0] == found["loss"] for c in found["curves"])
+    assert "Sensitivity, no training" in done.stdout and "inner.weight:0" in done.stdout
+    assert secateur("analyze", "--model", MODEL, "--data", DATA, "--task", "nothing").exit_code == 2
+
+
+def test_analyze_says_whether_pruning_pays(project, secateur):
+    asked = ("--target", "onnxruntime:fp32", "--seconds", "2", "--against", MODEL, "--json", "pays.json")
+    done = secateur("analyze", *LOOK, *asked)
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((project / "pays.json").read_text())
+    (fp32,) = record["suitability"]["dtypes"]
+    assert fp32["ratio"] == 1.0 and fp32["dense_ms"] > 0 and 0 <= fp32["fixed"] <= 1
+    assert record["suitability"]["verdict"] in ("prune", "leave")
+    assert record["suitability"]["words"] in done.stdout
+    assert record["against"]["model"] == MODEL and record["against"]["params"] == record["params"]
+    assert record["against"]["latency_ratio"]["fp32"] > 0
+    assert secateur("analyze", *LOOK, "--target", "torch:fp32").exit_code == 2
 
 
 def test_analyze_a_pt2_file(run, secateur):

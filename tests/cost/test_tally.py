@@ -57,3 +57,18 @@ def test_lengths_rounded_up_to_blocks(quantum: int) -> None:
     assert tally.costs[0] == cost.of(tally.alive)
     left = int(groups.coupling.keep(groups.coupling.state_axes[name][axis], tally.alive).sum())
     assert tally.costs[0] == 2.0 * (-(-left // quantum) * quantum) and left < length
+
+
+def test_a_ragged_term_costs_nothing_where_blocks_are_full() -> None:
+    groups = ready("plain")[1]
+    group = max(groups, key=lambda g: g.units)
+    name, axis = group.members[0].param, group.members[0].axis
+    length = len(groups.coupling.state_axes[name][axis])
+    fit = Fit((FittedTerm("x", 3.0, ((name, 0, axis),), length, True),), 0.0, 0.0, 1, {})
+    cost = FittedLatency(groups.graph, fit).bind(groups)
+    tally = Tally(groups.coupling, [cost])
+    tally.start(np.ones(groups.coupling.facts.size, dtype=bool))
+    assert tally.costs[0] == cost.dense == 0.0
+    tally.take(tally.without_atoms(group.atoms[:1].reshape(-1)))
+    left = int(groups.coupling.keep(groups.coupling.state_axes[name][axis], tally.alive).sum())
+    assert tally.costs[0] == cost.of(tally.alive) == 3.0 * left and 0 < left < length

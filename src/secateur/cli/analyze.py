@@ -20,6 +20,7 @@ from secateur.cli.options import (
     Pretrained,
     Weights,
 )
+from secateur.cli.pays import curves, measured, show_worth
 from secateur.cli.screen import check_file, count, line, several, share, table, write_json, write_text
 
 SHOWN_GROUPS = 40
@@ -35,17 +36,22 @@ def analyze(
     input: InputShape = None,
     data: DataName = None,
     data_option: DataOption = None,
+    task: Annotated[str, typer.Option(help="classification, or package.module:callable.")] = "classification",
     target: Annotated[str | None, typer.Option(help="Runtime and dtype, such as onnxruntime:int8.")] = None,
     against: Annotated[
         str | None, typer.Option(metavar="M2", help="A lighter architecture to compare with.")
     ] = None,
+    seconds: Annotated[float, typer.Option(help="For timing with --target, in each dtype.")] = 240.0,
     free_outputs: FreeOutputs = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw which layers are coupled there.")
     ] = None,
     json: JsonFile = None,
 ) -> None:
-    """What can be pruned in a model: its groups, and locked axes with their reasons."""
+    """What can be pruned in a model: its groups, and locked axes with their reasons.
+
+    With --target or --against, where its time goes there and whether pruning pays; with --data, what each group costs.
+    """
     from secateur.cli.subject import Subject
     from secateur.deploy import Target
     from secateur.pipeline import analysis
@@ -56,8 +62,18 @@ def analyze(
         Target.parse(target)
     for path, option in ((json, "--json"), (picture, "--picture")):
         check_file(path, option)
-    groups = Subject(model, model_args, weights, pretrained, input, data, data_option, free_outputs).groups()
+    subject = Subject(model, model_args, weights, pretrained, input, data, data_option, free_outputs)
+    groups, loaders = subject.loaded()
+    other = (
+        None
+        if against is None
+        else Subject(against, input=input, data=data, data_option=data_option).groups()
+    )
     record = analysis(groups)
+    if target is not None or other is not None:
+        record |= measured(groups, target or "onnxruntime:auto", other, against, seconds)
+    if loaders is not None:
+        record["sensitivity"] = curves(groups, loaders, task)
     if json is not None:
         write_json(json, record)
     if picture is not None:
@@ -77,14 +93,7 @@ def analyze(
         show_causes(causes, record["params"], SHOWN_CAUSES)
     for operator, times in groups.unknown.items():
         line(f"no rule for {operator} ({several(times, 'call')}): everything it touches is locked")
-    asked = [
-        name for name, given in (("--target", target), ("--data", data), ("--against", against)) if given
-    ]
-    if asked:
-        line(
-            f"{' and '.join(asked)}: suitability, sensitivity and the comparison of architectures are not part of "
-            "this version"
-        )
+    show_worth(record)
     for path in (json, picture):
         if path is not None:
             line(f"written: {path}")

@@ -44,7 +44,11 @@ class Subject:
     free_outputs: list[str] | None = None
 
     def groups(self) -> Groups:
-        """The model's groups.
+        """The model's groups; see :meth:`loaded`."""
+        return self.loaded()[0]
+
+    def loaded(self) -> tuple[Groups, Loaders | None]:
+        """The model's groups, and the data if they were named.
 
         Raises:
             RequestError: the model, the data or the inputs cannot be used; the message says which and why.
@@ -54,7 +58,7 @@ class Subject:
         model = resolve_model(self.model, arguments, self.weights, self.pretrained)
         loaders = resolve_data(self.data, options) if self.data else None
         graph = trace(model, example_inputs(model, self.model, shape, loaders))
-        return find_groups(graph, free_outputs=free)
+        return find_groups(graph, free_outputs=free), loaders
 
 
 def example_inputs(

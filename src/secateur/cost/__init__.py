@@ -3,10 +3,10 @@
 from secateur.cost.fitted import Fit, FittedLatency, FittedTerm, Reference
 from secateur.cost.macs import Macs, layer_of, modules_with_weights
 from secateur.cost.params import Params
-from secateur.cost.record import BoundCost, Cost, Term
+from secateur.cost.record import BoundCost, Cost, Term, counted
 from secateur.cost.tally import Tally
 
 __all__ = [
     "BoundCost", "Cost", "Fit", "FittedLatency", "FittedTerm", "Macs", "Params", "Reference", "Tally", "Term",
-    "layer_of", "modules_with_weights",
+    "counted", "layer_of", "modules_with_weights",
 ]  # fmt: skip

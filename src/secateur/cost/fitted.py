@@ -8,7 +8,7 @@ dense model prices what was cut from it, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,14 @@ class FittedTerm:
         constant: milliseconds for each unit of the product.
         lengths: the axes that it is the product of.
         quantum: what each length is rounded up to a multiple of.
+        ragged: whether only lengths count that are no multiple of it.
     """
 
     node: str
     constant: float
     lengths: tuple[Reference, ...]
     quantum: int = 1
+    ragged: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Fit:
             "networks": self.networks,
             "median_error": self.median_error,
             "p90_error": self.p90_error,
-            "terms": [[t.node, t.constant, [list(r) for r in t.lengths], t.quantum] for t in self.terms],
+            "terms": [
+                [t.node, t.constant, [list(r) for r in t.lengths], t.quantum, t.ragged] for t in self.terms
+            ],
         }
 
     @classmethod
@@ -73,10 +77,8 @@ class Fit:
         """
         try:
             terms = tuple(
-                FittedTerm(
-                    str(node), float(constant), tuple((str(n), int(o), int(a)) for n, o, a in lengths), int(q)
-                )
-                for node, constant, lengths, q in data["terms"]
+                FittedTerm(str(node), float(constant), _references(lengths), int(quantum), bool(ragged))
+                for node, constant, lengths, quantum, ragged in data["terms"]
             )
             errors = float(data["median_error"]), float(data["p90_error"])
             return cls(terms, *errors, int(data["networks"]), dict(data["about"]))
@@ -100,10 +102,13 @@ class FittedLatency(Cost):
         for term in self.fit.terms:
             axes = [axis_of(groups, nodes, reference) for reference in term.lengths]
             if all(axis is not None for axis in axes):
-                out.append(
-                    Term(term.node, term.constant, tuple(a for a in axes if a is not None), "", term.quantum)
-                )
+                known = tuple(a for a in axes if a is not None)
+                out.append(Term(term.node, term.constant, known, "", term.quantum, term.ragged))
         return out
+
+
+def _references(lengths: Iterable[Any]) -> tuple[Reference, ...]:
+    return tuple((str(name), int(output), int(axis)) for name, output, axis in lengths)
 
 
 def axis_of(groups: Groups, nodes: Mapping[str, Any], reference: Reference) -> Axis | None:

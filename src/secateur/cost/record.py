@@ -24,7 +24,8 @@ class Term:
     """``constant * product of kept lengths``, for one layer.
 
     ``source`` is the call or the parameter that costs it: where that goes with a removed block, so does the term.
-    ``quantum`` is what lengths are rounded up to a multiple of, where a runtime works in blocks of that many.
+    ``quantum`` is what lengths are rounded up to a multiple of, where a runtime works in blocks of that many. A
+    ``ragged`` term is what it costs not to fill the last block: a length that is a multiple of the quantum counts 0.
     """
 
     layer: str
@@ -32,11 +33,19 @@ class Term:
     axes: tuple[Axis, ...]
     source: fx.Node | str = ""
     quantum: int = 1
+    ragged: bool = False
 
     @property
     def dense(self) -> float:
         """The term before any cut."""
-        return self.constant * prod(-(-len(a) // self.quantum) * self.quantum for a in self.axes)
+        lengths = np.array([len(a) for a in self.axes], dtype=np.int64)
+        return self.constant * prod(counted(lengths, self.quantum, self.ragged).tolist())
+
+
+def counted(lengths: np.ndarray, quantum: np.ndarray | int, ragged: np.ndarray | bool) -> np.ndarray:
+    """Lengths as a term counts them, int64 ``[n]``; see :class:`Term`."""
+    filled = -(-lengths // quantum) * quantum
+    return np.where(ragged, np.where(filled == lengths, 0, lengths), filled)
 
 
 class Cost(ABC):
@@ -81,7 +90,7 @@ class Layout:
         constants: float64 ``[terms]``.
         which: int64 ``[factors]``: the axis that a factor of a term is the length of.
         owner: int64 ``[factors]``: the term, ascending.
-        quantum: int64 ``[terms]``: what the lengths in a term are rounded up to a multiple of.
+        quantum, ragged: int64 and bool ``[terms]``: how the lengths in a term count; see :class:`Term`.
     """
 
     classes: np.ndarray
@@ -90,6 +99,7 @@ class Layout:
     which: np.ndarray
     owner: np.ndarray
     quantum: np.ndarray
+    ragged: np.ndarray
 
     def counts(self, alive: np.ndarray) -> np.ndarray:
         """int64 ``[axes]``: kept lengths."""
@@ -97,8 +107,7 @@ class Layout:
 
     def stepped(self, lengths: np.ndarray, terms: np.ndarray) -> np.ndarray:
         """Lengths as they count in these terms, both int64 ``[n]``."""
-        quantum = self.quantum[terms]
-        return -(-lengths // quantum) * quantum
+        return counted(lengths, self.quantum[terms], self.ragged[terms])
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,7 @@ class BoundCost:
             np.array([order[key] for key in which], dtype=np.int64),
             np.array(owner, dtype=np.int64),
             np.array([t.quantum for t in self.parts], dtype=np.int64),
+            np.array([t.ragged for t in self.parts], dtype=bool),
         )
 
     def by_term(self, alive: np.ndarray) -> np.ndarray:

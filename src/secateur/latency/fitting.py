@@ -2,9 +2,11 @@
 
 Each operator's share is fitted, with coefficients that are not negative (Lawson and Hanson, Solving Least Squares
 Problems, 1974, chapter 23), to all products of the lengths that its shapes have: work, traffic and a constant. A
-runtime computes in blocks, so lengths are rounded up first, by the block that explains a kernel's times best. Relative
-errors count, because a budget is a ratio. What is not in any operator, the runtime's own overhead, less what the
-profiler adds to each, is found on whole networks, and so is how wrong it all is: on networks left out.
+runtime computes in blocks, so lengths are rounded up first, by the block that explains a kernel's times best. Some
+kernels go another, slower way where a width is no multiple of what they compute at once, and a narrower layer then
+takes longer than a wider one. Relative errors count, because a budget is a ratio. What is not in any operator, the
+runtime's own overhead, less what the profiler adds to each, is found on whole networks, and so is how wrong it all is:
+on networks left out.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from secateur.cost import Fit, FittedTerm
+from secateur.cost import Fit, FittedTerm, counted
 from secateur.latency.align import Aligned
 from secateur.latency.lengths import Lengths
 
 QUANTA = (1, 4, 8, 16, 32, 64)
+VECTORS = (0, 8, 16, 32)
+CLEARLY = 0.02  # of a kernel's time, explained by what ragged widths cost, before that counts
 MOST = 3  # lengths that one operator's work is the product of
 TRIFLE = 1e-4  # shares below this are not worth their relative error
 ANCHOR = 4.0  # how much more the dense network counts: every ratio is to it
@@ -35,16 +39,21 @@ class Operator:
         aligned: its times.
         axes: places of the lengths in the table.
         quantum: what they are rounded up to.
+        vector: what a length has to be a multiple of to cost nothing more; 0 where it does not matter.
     """
 
     aligned: Aligned
     axes: tuple[int, ...]
     quantum: int = 1
+    vector: int = 0
 
     @property
-    def products(self) -> list[tuple[int, ...]]:
-        """The terms: which lengths each is the product of."""
-        return [p for n in range(len(self.axes) + 1) for p in combinations(self.axes, n)]
+    def products(self) -> list[tuple[tuple[int, ...], int, bool]]:
+        """The terms: the product of which lengths, in blocks of how many, and whether ragged ones alone count."""
+        whole = [
+            (p, self.quantum, False) for n in range(len(self.axes) + 1) for p in combinations(self.axes, n)
+        ]
+        return [*whole, *(((axis,), self.vector, True) for axis in self.axes if self.vector)]
 
 
 def fit(
@@ -76,11 +85,11 @@ def fit(
         errors.append(abs(predicted / ratios[left_out] - 1))
     terms = [FittedTerm("overhead", overhead * reference_ms, ())]
     for operator, values in zip(known, constants, strict=True):
-        for product, value in zip(operator.products, values, strict=True):
+        for (product, quantum, ragged), value in zip(operator.products, values, strict=True):
             if value > 0:
                 names = tuple(table.references[i] for i in product)
                 scaled = float(value) * factor * reference_ms
-                terms.append(FittedTerm(operator.aligned.name, scaled, names, operator.quantum))
+                terms.append(FittedTerm(operator.aligned.name, scaled, names, quantum, ragged))
     middle, high = np.quantile(errors, [0.5, 0.9]) if errors else (0.0, 0.0)
     return Fit(tuple(terms), float(middle), float(high), len(ratios), about)
 
@@ -105,17 +114,20 @@ def _axes(operator: Aligned, table: Lengths) -> tuple[int, ...]:
 
 
 def _stepped(operators: Sequence[Operator], table: Lengths) -> list[Operator]:
-    """Each with the quantum that explains its kernel's times best."""
-    out = []
-    quanta = {}
+    """Each with the blocks that explain its kernel's times best; the plainer, unless the other explains much more."""
+    found = {}
     for op in {o.aligned.op for o in operators}:
         same = [o for o in operators if o.aligned.op == op and o.axes]
-        quanta[op] = min(
-            QUANTA, key=lambda q: sum(_misfit(Operator(o.aligned, o.axes, q), table) for o in same)
-        )
-    for operator in operators:
-        out.append(Operator(operator.aligned, operator.axes, quanta[operator.aligned.op]))
-    return out
+        total = sum(float(o.aligned.shares.sum()) for o in same)
+        misfits = {
+            (quantum, vector): sum(_misfit(Operator(o.aligned, o.axes, quantum, vector), table) for o in same)
+            for vector in VECTORS
+            for quantum in QUANTA
+        }
+        plain = min((m, q) for (q, vector), m in misfits.items() if not vector)
+        best, blocks = min((m, blocks) for blocks, m in misfits.items())
+        found[op] = blocks if plain[0] - best > CLEARLY * total else (plain[1], 0)
+    return [Operator(o.aligned, o.axes, *found[o.aligned.op]) for o in operators]
 
 
 def _misfit(operator: Operator, table: Lengths) -> float:
@@ -125,8 +137,11 @@ def _misfit(operator: Operator, table: Lengths) -> float:
 
 def _features(operator: Operator, table: Lengths) -> np.ndarray:
     """float64 ``[networks, products]``."""
-    lengths = -(-table.values // operator.quantum) * operator.quantum
-    return np.stack([np.prod(lengths[:, list(p)], axis=1, dtype=float) for p in operator.products], axis=1)
+    columns = [
+        np.prod(counted(table.values[:, list(product)], quantum, ragged), axis=1, dtype=float)
+        for product, quantum, ragged in operator.products
+    ]
+    return np.stack(columns, axis=1)
 
 
 def _coefficients(features: np.ndarray, shares: np.ndarray) -> np.ndarray:

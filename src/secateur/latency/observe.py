@@ -84,6 +84,12 @@ class Pace:
     effort: Effort = field(default_factory=lambda: Effort(min_turns=8, max_turns=60, seconds=2.0))
     seed: int = 0
 
+    @classmethod
+    def within(cls, seconds: float) -> Pace:
+        """So many seconds for all networks together, exports included; each is then timed for a part of its share."""
+        each = min(2.0, max(0.1, seconds / 100))
+        return cls(seconds=seconds, effort=Effort(min_turns=8, max_turns=60, seconds=each))
+
 
 @dataclass(frozen=True)
 class Observation:

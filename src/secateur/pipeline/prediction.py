@@ -50,7 +50,7 @@ def predicted_share(job: Job, plan: Plan | None) -> float | None:
 
 
 def _measured(job: Job, where: Where) -> dict[str, Any]:
-    pace = Pace(seconds=max(60.0, 10 * job.recipe.measure.seconds))
+    pace = Pace.within(20 * job.recipe.measure.seconds)
     return fit_latency(
         job.groups, one_sample(job), where, rounding=job.rounding, ties=job.ties, pace=pace, say=job.say
     ).to_json()
