@@ -150,7 +150,7 @@ def said(record: Mapping[str, Any]) -> str:
 
 def page(records: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The part of the page that is written by the benchmark."""
-    done = {key: r for key, r in records.items() if r["plans"]}
+    done = {key: r for key, r in records.items() if len(r["plans"]) >= about["plans"]}
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     lines = [
         f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), {about['threads']} thread, "
