@@ -33,11 +33,11 @@ class SentenceEncoder(nn.Module):
 
 def build(name: str) -> tuple[nn.Module, Any]:
     """A model in evaluation mode and one sample."""
+    define()  # transformers imports torchvision, too
     torch.manual_seed(0)
     if name == "minilm":
         ids = torch.randint(0, 30522, (1, TOKENS))
         return SentenceEncoder().eval(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    define()
     if name == "deit_tiny":
         import timm
 
