@@ -104,7 +104,16 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         "import pathlib, time\n\ndef build():\n    pathlib.Path('began').touch()\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-m", "secateur", "analyze", "--model", "slow:build", "--input", "1,3"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background jobs ignore it
+    )
     for _ in range(600):
         if (tmp_path / "began").exists() or process.poll() is not None:
             break
