@@ -8,7 +8,7 @@ every ratio is one.
 
 from __future__ import annotations
 
-from secateur.bench.cores import default_threads
+from secateur.bench.cores import default_threads, processor_name
 from secateur.bench.device import Device, NodeTimes, Runner
 from secateur.bench.fake import FakeDevice
 from secateur.bench.intervals import bootstrap_interval, paired_ratio, quantile
@@ -33,6 +33,7 @@ __all__ = [
     "measure",
     "paired_ratio",
     "peak_memory",
+    "processor_name",
     "profile",
     "quantile",
 ]

@@ -1,8 +1,9 @@
-"""Which processor cores are ours, and whether others are busy on them."""
+"""Which processor this is, which of its cores are ours, and whether others are busy on them."""
 
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,17 @@ def physical_cores() -> list[int]:
             seen.add(key)
             chosen.append(core)
     return chosen
+
+
+def processor_name() -> str:
+    """The processor's model, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # another system
+    return platform.processor() or platform.machine()
 
 
 def default_threads() -> int:

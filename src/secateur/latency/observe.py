@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from secateur.bench import Device, Effort, Entry, LocalDevice, Node, Profile, default_threads, profile
+from secateur.bench import (
+    Device,
+    Effort,
+    Entry,
+    LocalDevice,
+    Node,
+    Profile,
+    default_threads,
+    processor_name,
+    profile,
+)
 from secateur.coupling import Groups
 from secateur.deploy import format_for, named_inputs, runtime_named
 from secateur.errors import CorruptFile
@@ -63,7 +72,7 @@ class Where:
             "runtime_version": runtime_named(self.runtime).version(),
             "dtype": self.dtype,
             "device": self.device.name,
-            "processor": _processor(),
+            "processor": processor_name(),
             "threads": self.threads,
         }
 
@@ -198,16 +207,6 @@ def _digest(
         str(ties), pace.networks, pace.seed,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _read(file: Path) -> Profile | None:

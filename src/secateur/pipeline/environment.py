@@ -6,11 +6,12 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from secateur.bench import processor_name
 
 _PACKAGES = (
     "onnx",
@@ -39,7 +40,7 @@ def environment(
         "python": platform.python_version(),
         "torch": torch.__version__,
         "packages": packages,
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": threads,
         "platform": platform.platform(),
@@ -66,13 +67,3 @@ def _own_version() -> str:
         return importlib.metadata.version("secateur")
     except importlib.metadata.PackageNotFoundError:
         return "source"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
