@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -234,8 +234,3 @@ def _write(file: Path, measured: Profile) -> None:
     }
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps(data))
-
-
-def profiles(observations: Sequence[Observation]) -> list[Profile]:
-    """The profiles alone."""
-    return [one.profile for one in observations]

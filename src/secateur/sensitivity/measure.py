@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from secateur.coupling import Group, Groups, remove_blocks
@@ -160,7 +161,7 @@ def _digest(scores: Scores, batches: Sequence[Any], task: Task, sampling: Sampli
     digest = hashlib.sha256()
     for name, tensor in scores.groups.graph.state.items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     digest.update(fingerprint(Data(train=batches, select=(), evaluate=(), calibration=())).encode())
     digest.update(f"{scores.criterion} {task.name} {sampling}".encode())
     return digest.hexdigest()[:24]
