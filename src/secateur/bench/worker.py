@@ -1,8 +1,8 @@
 """The process that holds one artifact: loads it, then sleeps on its standard input until told to run.
 
 It is run by its path, not imported, so that it needs neither torch nor Secateur for ONNX and OpenVINO and starts in a
-fraction of a second. It speaks lines of JSON: ``{"window": runs}`` is answered by ``{"ms": [...]}``, ``{"peak": true}`` by
-``{"bytes": n}``, ``{"nodes": true}`` by ``{"nodes": [...]}``, the times of every operator in every run so far. When
+fraction of a second. It speaks lines of JSON: ``{"window": runs}`` is answered by ``{"ms": [...]}``, ``{"peak": true}``
+by ``{"bytes": n}``, ``{"nodes": true}`` by ``{"nodes": [...]}``, the times of every operator in every run so far. When
 its standard input closes, it ends. Spinning is off: a thread pool that spins after its turn would disturb the next
 artifact's.
 """
@@ -20,9 +20,10 @@ import numpy as np
 
 Run = Callable[[], Any]
 Nodes = Callable[[], list[dict[str, Any]]]
+Opened = tuple[Run, Nodes, Callable[[], None]]  # the last is called before each window
 
 
-def open_onnxruntime(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run, Nodes]:
+def open_onnxruntime(spec: dict[str, Any], arrays: dict[str, Any]) -> Opened:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -41,7 +42,7 @@ def open_onnxruntime(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run,
     fixed = [v.shape[0] for v in session.get_inputs() if v.shape and isinstance(v.shape[0], int)]
     if fixed and fixed[0] != spec["batch"]:
         raise ValueError(f"takes a batch of {fixed[0]} only; {spec['batch']} was asked")
-    return lambda: session.run(None, feed), lambda: onnxruntime_nodes(session.end_profiling())
+    return lambda: session.run(None, feed), lambda: onnxruntime_nodes(session.end_profiling()), nothing
 
 
 def onnxruntime_nodes(file: str) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def tensor_shapes(about: dict[str, Any], side: str) -> list[list[int]]:
     return [shape for tensor in about.get(f"{side}_type_shape", []) for shape in tensor.values()]
 
 
-def open_openvino(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run, Nodes]:
+def open_openvino(spec: dict[str, Any], arrays: dict[str, Any]) -> Opened:
     import openvino
 
     core = openvino.Core()
@@ -84,71 +85,92 @@ def open_openvino(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run, No
         "PERF_COUNT": bool(spec.get("profile")),
     }
     mark_empty()
-    compiled = core.compile_model(core.read_model(spec["path"]), "CPU", settings)
+    network = core.read_model(spec["path"])
     feed = {}
-    for place, port in enumerate(compiled.inputs):
+    for place, port in enumerate(network.inputs):
         named = [name for name in port.names if name in arrays]
         if not named:
             raise ValueError(f"takes {sorted(port.names)}; got {sorted(arrays)}")
-        axis = port.get_partial_shape()[0] if len(port.get_partial_shape()) else None
-        if axis is not None and axis.is_static and axis.get_length() != spec["batch"]:
-            raise ValueError(f"takes a batch of {axis.get_length()} only; {spec['batch']} was asked")
-        feed[place] = np.ascontiguousarray(arrays[named[0]])
-    request = compiled.create_infer_request()
+        array, takes = np.ascontiguousarray(arrays[named[0]]), port.get_partial_shape()
+        if not openvino.PartialShape(list(array.shape)).compatible(takes):
+            raise ValueError(f"takes {named[0]} as {takes}; got {list(array.shape)}")
+        feed[place] = array
 
-    def run() -> Any:
-        return request.infer(feed, share_inputs=True, share_outputs=True)  # no copies, as ONNX Runtime makes none
+    def compiled() -> tuple[Any, Any]:
+        found = core.compile_model(network, "CPU", settings)
+        return found, found.create_infer_request()
 
-    if not spec.get("profile"):
-        return run, no_nodes
-    counted = OpenVinoCounters(compiled, request, run)
-    return counted.run, counted.nodes
+    if spec.get("profile"):
+        counted = OpenVinoCounters(compiled, feed)
+        return counted.run, counted.nodes, counted.begin
+    _, request = compiled()
+    # no copies, as ONNX Runtime makes none
+    return lambda: request.infer(feed, share_inputs=True, share_outputs=True), no_nodes, nothing
 
 
 class OpenVinoCounters:
-    """Times of single operators from OpenVINO's counters, which are means over all runs so far, in microseconds, rounded
-    down twice: each run, and the mean. The first runs, in which memory is touched for the first time, are taken out
-    again. Each run is given its own part of what it took by the clock."""
+    """Times of single operators from OpenVINO's counters.
 
-    SETTLED = 2
+    These are means over all runs since the network was compiled, in whole microseconds, rounded down twice: each run,
+    and the mean. One disturbed run would stay in them for good. So the network is compiled anew for every window, the
+    first runs, in which memory is touched for the first time, are taken out again, and a window's runs all get the
+    window's mean.
+    """
 
-    def __init__(self, compiled: Any, request: Any, run: Run) -> None:
-        self._compiled, self._request, self._run = compiled, request, run
-        self._ms: list[float] = []
-        self._first: dict[str, float] = {}
+    SETTLED = 3
+
+    def __init__(self, compiled: Callable[[], tuple[Any, Any]], feed: dict[int, Any]) -> None:
+        self._open, self._feed = compiled, feed
+        self._windows: list[tuple[int, dict[tuple[str, int], float]]] = []
+        self._start()
+
+    def begin(self) -> None:
+        self._end()
+        self._start()
 
     def run(self) -> Any:
-        start = time.perf_counter_ns()
-        outputs = self._run()
-        self._ms.append((time.perf_counter_ns() - start) / 1e6)
-        if len(self._ms) == self.SETTLED:
-            self._first = {info.node_name: ms for info, ms in self._means()}
-        return outputs
+        self._runs += 1
+        return self._request.infer(self._feed, share_inputs=True, share_outputs=True)
 
     def nodes(self) -> list[dict[str, Any]]:
-        skipped = self.SETTLED if len(self._ms) > self.SETTLED else 0
-        runs = len(self._ms) - skipped
-        clock = sum(self._ms[skipped:]) / runs
+        self._end()
         shapes = openvino_shapes(self._compiled.get_runtime_model())
         found = []
-        for info, mean in self._means():
-            mean = (mean * len(self._ms) - self._first.get(info.node_name, 0.0) * skipped) / runs
-            part = max(0.0, mean) / clock
-            found.append(
-                {
-                    "op": info.node_type,
-                    "name": info.node_name,
-                    "shapes": shapes.get(info.node_name, []),
-                    "ms": [part * ms for ms in self._ms],
-                }
-            )
+        for key, info in self._executed().items():
+            ms = [means.get(key, 0.0) for runs, means in self._windows for _ in range(runs)]
+            name = info.node_name
+            found.append({"op": info.node_type, "name": name, "shapes": shapes.get(name, []), "ms": ms})
         return found
 
-    def _means(self) -> list[tuple[Any, float]]:
-        """Operators that ran, with their mean in milliseconds: two halves of a microsecond were lost in rounding."""
-        executed = [info for info in self._request.profiling_info if str(info.status).endswith("EXECUTED")]
-        whole = [info.real_time.total_seconds() * 1e3 for info in executed]
-        return [(info, ms + 1e-3 if ms else 0.5e-3) for info, ms in zip(executed, whole, strict=True)]
+    def _start(self) -> None:
+        self._compiled, self._request = self._open()
+        self._runs = 0
+        for _ in range(self.SETTLED):
+            self.run()
+        self._first = self._totals()
+
+    def _end(self) -> None:
+        runs = self._runs - self.SETTLED
+        if runs > 0:
+            last = self._totals()
+            means = {key: (ms - self._first.get(key, 0.0)) / runs for key, ms in last.items()}
+            self._windows.append((runs, means))
+
+    def _totals(self) -> dict[tuple[str, int], float]:
+        """Milliseconds of each operator since it was compiled, half of what rounding may have taken given back."""
+        whole = {key: info.real_time.total_seconds() * 1e3 for key, info in self._executed().items()}
+        lost = {key: (self._runs - 0.5) * 1e-3 if ms else self._runs * 0.5e-3 for key, ms in whole.items()}
+        return {key: ms * self._runs + lost[key] for key, ms in whole.items()}
+
+    def _executed(self) -> dict[tuple[str, int], Any]:
+        """What ran, by its kind and which of that kind it is: names may count how often anything was compiled."""
+        seen: dict[str, int] = {}
+        found = {}
+        for info in self._request.profiling_info:
+            if str(info.status).endswith(".EXECUTED"):
+                seen[info.node_type] = seen.get(info.node_type, 0) + 1
+                found[info.node_type, seen[info.node_type]] = info
+        return found
 
 
 def openvino_shapes(network: Any) -> dict[str, list[list[int]]]:
@@ -160,7 +182,7 @@ def openvino_shapes(network: Any) -> dict[str, list[list[int]]]:
     return found
 
 
-def open_torch(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run, Nodes]:
+def open_torch(spec: dict[str, Any], arrays: dict[str, Any]) -> Opened:
     sys.path.append(spec["packages"])
     import torch
 
@@ -176,11 +198,15 @@ def open_torch(spec: dict[str, Any], arrays: dict[str, Any]) -> tuple[Run, Nodes
         with torch.inference_mode():
             return module(*args, **kwargs)
 
-    return run, no_nodes
+    return run, no_nodes, nothing
 
 
 def no_nodes() -> list[dict[str, Any]]:
     raise ValueError("this runtime does not tell the times of single operators")
+
+
+def nothing() -> None:
+    """Nothing is to be done before a window."""
 
 
 OPENERS = {"onnxruntime": open_onnxruntime, "openvino": open_openvino, "torch": open_torch}
@@ -215,13 +241,14 @@ def serve(spec: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None
         os.sched_setaffinity(0, spec["cores"])
     with np.load(spec["inputs"], allow_pickle=False) as stored:
         arrays = {name: stored[f"a{index}"] for index, name in enumerate(spec["names"])}
-    run, nodes = OPENERS[spec["runtime"]](spec, arrays)
+    run, nodes, begin = OPENERS[spec["runtime"]](spec, arrays)
     run()
     reply({"ready": True})
     clock = time.perf_counter_ns
     for line in sys.stdin:
         command = json.loads(line)
         if "window" in command:
+            begin()
             times = []
             for _ in range(command["window"]):
                 start = clock()

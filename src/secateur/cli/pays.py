@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,6 +14,9 @@ from secateur.cli.screen import line, share, table
 from secateur.coupling import Groups
 from secateur.errors import RecipeError
 
+if TYPE_CHECKING:
+    from secateur.deploy import Exporter, Target
+
 BATCHES = 4  # of the training data, for curves of sensitivity
 SHOWN = 12
 
@@ -21,7 +24,7 @@ SHOWN = 12
 def measured(
     groups: Groups, target: str, other: Groups | None, name: str | None, seconds: float
 ) -> dict[str, Any]:
-    """``suitability`` and, beside a second model, ``against``, as ``analysis.json`` has them.
+    """``suitability``, ``runtimes`` where the target leaves them open, and ``against`` beside a second model.
 
     Raises:
         RecipeError: the runtime does not tell where the time goes.
@@ -30,6 +33,9 @@ def measured(
     from secateur.latency import Pace, Where, one_sample, suitability
 
     wanted = Target.parse(target)
+    rivals: list[dict[str, Any]] = []
+    if wanted.open:
+        wanted, rivals = _settled(groups, wanted)
     places = {dtype: Where(wanted.runtime, dtype) for dtype in dict.fromkeys(("fp32", *wanted.dtypes))}
     if not all(where.tells_operators for where in places.values()):
         raise RecipeError(
@@ -40,12 +46,27 @@ def measured(
         found = suitability(
             groups, one_sample(groups.graph), places, Path(scratch), pace=Pace.within(seconds), say=_say
         )
-        record: dict[str, Any] = {"suitability": found.to_json()}
+        record: dict[str, Any] = {"suitability": found.to_json(), "runtimes": rivals}
         if other is not None:
             record["against"] = _against(
                 groups, other, str(name), wanted.runtime, tuple(places), Path(scratch)
             )
     return record
+
+
+def _settled(groups: Groups, target: Target) -> tuple[Target, list[dict[str, Any]]]:
+    """The target in the runtime in which the model measures fastest, and what was compared."""
+    from secateur.latency import choose_runtime, one_sample
+
+    inputs = one_sample(groups.graph)
+    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
+
+        def export(exporter: Exporter) -> Path:
+            _say(f"exporting to {exporter.runtime} {exporter.dtype}")
+            return exporter.write(groups.graph.module, inputs, Path(scratch) / exporter.filename, [inputs])
+
+        found = choose_runtime(target, export, inputs)
+    return found.target, found.to_json()
 
 
 def _against(
@@ -87,6 +108,8 @@ def curves(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
 
 def show_worth(record: dict[str, Any]) -> None:
     """Prints what was measured."""
+    if record.get("runtimes"):
+        show_rivals(record["runtimes"])
     found = record["suitability"]
     if found is not None:
         line(
@@ -121,6 +144,22 @@ def show_worth(record: dict[str, Any]) -> None:
         line(f"{other['model']} has {size:.2f}x the parameters and takes {ratios} of the time", style="bold")
     if record["sensitivity"] is not None:
         _show_curves(record["sensitivity"])
+
+
+def show_rivals(rivals: list[dict[str, Any]]) -> None:
+    """The same model in every runtime that is installed, measured in turn."""
+    rows = [
+        (
+            r["runtime"],
+            r["dtype"],
+            "" if r["latency_ms"] is None else f"{r['latency_ms']:.3g}",
+            "" if r["ratio"] is None else f"{r['ratio']:.2f}x",
+            "fastest" if r["chosen"] else r["obstacle"],
+        )
+        for r in rivals
+    ]
+    table("The model in every runtime here, measured in turn", ("runtime", "dtype", "ms", "ratio", ""), rows,
+          right=("ms", "ratio"))  # fmt: skip
 
 
 def _show_curves(found: dict[str, Any]) -> None:

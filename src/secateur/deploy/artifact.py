@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-
 BESIDE = {".xml": ".bin"}  # OpenVINO: the network, and its weights
 
 

@@ -1,7 +1,7 @@
 """A model as an OpenVINO network in fp32: read from the ONNX file that the exporter of :mod:`onnx_export` writes.
 
-So both runtimes run the same graph, under the same names of inputs and outputs. OpenVINO's own converter is not used: it
-reports its use to its makers, and reading a file needs none of it.
+So both runtimes run the same graph, under the same names of inputs and outputs. OpenVINO's own converter is not used:
+it reports its use to its makers, and reading a file needs none of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """OpenVINO in fp32 to OpenVINO in INT8, by NNCF's post-training quantisation.
 
-Activations in 8 bits before the operators that have integer kernels, weights symmetric with a scale for each output
-channel, ranges from real batches.
+Weights symmetric with a scale for each output channel, activations asymmetric where they may be negative, ranges from
+real batches. Products of two activations, such as a gate on a map, and means stay floats: in 8 bits they cost time and
+quality (EfficientNet-B0: 0.75 of the fp32 latency and an error of 0.16, against 1.1 and 0.50 with them). Where there is
+attention, NNCF's scheme for transformers keeps the residual stream in floats (DeiT-Tiny: an error of 0.04 against 0.5).
+Its smoothing, which moves the range of activations into the weights, is left out: it turned an error of 0.01 into 0.3
+on a small layer of attention, and hardly helped MiniLM.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from secateur.task import Inputs
 # NNCF would report its use to its makers, and wait for a compiler that is not needed here.
 ENVIRONMENT = {"NNCF_CI": "1", "NNCF_EXTENSION_LOAD_TIMEOUT": "0"}
 
+FLOATS = ("Multiply", "ReduceMean")
 MOVERS = ("Convert", "Reshape", "Slice", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze")
 
 
@@ -73,12 +78,15 @@ def quantised_network(network: Any, feeds: list[dict[str, np.ndarray]]) -> Any:
     with _environment(ENVIRONMENT), _silence():
         nncf = require("nncf", "openvino", "quantising for OpenVINO")
         nncf.set_log_level(logging.ERROR)
+        unsmoothed = nncf.AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)
         return nncf.quantize(
             network,
             nncf.Dataset(feeds),
             subset_size=len(feeds),
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if has_attention(network) else None,
+            ignored_scope=nncf.IgnoredScope(types=list(FLOATS), validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed),
         )
 
 

@@ -53,6 +53,12 @@ class OpenVinoRuntime(Runtime):
             if lacking:
                 raise InputError(f"{path} takes the input {lacking[0]!r}; got {sorted(tensors)}")
             feed = {place: tensors[name].detach().cpu().numpy() for place, name in enumerate(wanted)}
+            for place, array in feed.items():  # which would else be read beyond its end, or be cut
+                takes = compiled.inputs[place].get_partial_shape()
+                if not openvino.PartialShape(list(array.shape)).compatible(takes):
+                    raise InputError(
+                        f"{path} does not take these inputs: {wanted[place]} is {list(array.shape)}, it takes {takes}"
+                    )
             try:
                 request.infer(feed)
             except Exception as error:

@@ -14,7 +14,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "torch": ("fp32",),
     ANY: (ANY, "fp32", "int8"),
 }
-# What ``auto`` chooses from. torch runs a program call by call, which is never the fastest here.
+# What ``auto`` chooses from; torch, which runs a program call by call, is there to compare with.
 RIVALS = ("onnxruntime", "openvino")
 
 

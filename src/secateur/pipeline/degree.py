@@ -124,7 +124,7 @@ def find_degree(job: Job, dense: Dense) -> Degree:
     shares = count_shares(job)
     wanted = measured_kinds(job)
     if not wanted:
-        return Degree(shares, job.target.dtypes[-1])
+        return Degree(shares, dense.dtype(job))
     prepare(job, dense.dtype(job))
     for amount in wanted:
         driver = driver_of(job, amount.kind)

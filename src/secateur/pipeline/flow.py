@@ -22,6 +22,7 @@ from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
+from secateur.pipeline.rivals import settled
 from secateur.pipeline.rounds import run_rounds, run_until_quality
 from secateur.planning import Budget, Ties
 from secateur.recipe import Recipe
@@ -99,6 +100,7 @@ def compress(
         job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties)
         try:
             check_counts(job)
+            job = settled(job)
             dense = _dense(job)
             if recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)

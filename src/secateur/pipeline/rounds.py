@@ -96,7 +96,7 @@ def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
     if job.recipe.minimise == "latency" and prepare(job, dense.dtype(job)) is not None:
         driver = "latency"
     states = [State(0, job.model, None)]
-    share, dtype = 1.0, job.target.dtypes[-1]
+    share, dtype = 1.0, dense.dtype(job)
     drop = job.recipe.budget.get("drop") or job.recipe.budget.get("class_drop")
     assert drop is not None
     for _ in range(LONGEST):

@@ -47,6 +47,7 @@ class View:
     budgets: Table | None
     variants: Table | None
     gains: Table | None
+    rivals: Table | None
     rounds: tuple[Table, tuple[Chart, ...]] | None
     widths: Table | None
     latency: Table | None
@@ -156,6 +157,7 @@ def _view(run: Run, key: str) -> View:
         budgets=verdict.budgets(run),
         variants=variants.variants(run),
         gains=variants.gains(run),
+        rivals=variants.rivals(run),
         rounds=sections.rounds(run),
         widths=sections.widths(run),
         latency=sections.latency(run),
