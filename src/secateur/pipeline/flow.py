@@ -17,12 +17,13 @@ from secateur.deploy import Artifact, Target
 from secateur.errors import FormError, Infeasible
 from secateur.graph import trace
 from secateur.pipeline.artifacts import build, dense_dtypes, timed
+from secateur.pipeline.backoff import keep_quality, run_until_quality
 from secateur.pipeline.degree import Dense, check_counts, find_degree, measured_kinds, memory_of
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
-from secateur.pipeline.rounds import run_rounds, run_until_quality
+from secateur.pipeline.rounds import run_rounds
 from secateur.planning import Budget, Ties
 from secateur.recipe import Recipe
 from secateur.surgery import lasting_ties
@@ -104,7 +105,7 @@ def compress(
                 state, degree = run_until_quality(job, dense)
             else:
                 degree = find_degree(job, dense)
-                state = run_rounds(job, dense, degree)
+                state, degree = keep_quality(job, dense, degree, run_rounds(job, dense, degree))
         except Infeasible as error:
             conclude_infeasible(job, str(error), error.nearest, started, hashes)
             raise
