@@ -149,9 +149,8 @@ def compared(subject: Subject, dtype: str, asked: argparse.Namespace) -> dict[st
             solver: driven(lambda s, solver=solver: cut(solver, s), timed, asked.share) for solver in SOLVERS
         }
         measured = timed.together({solver: one.module for solver, one in found.items()})
-    dense = quality(subject, subject.model, False)
     return {
-        "dense": dense,
+        "dense": evaluate(subject.model, subject.test, subject.task).metric,
         "noise": max((m.ratio_interval[1] - m.ratio_interval[0]) / m.ratio for m in measured.values()),
         "solvers": {
             solver: {
@@ -159,8 +158,7 @@ def compared(subject: Subject, dtype: str, asked: argparse.Namespace) -> dict[st
                 "predicted": one.predicted,
                 "macs": one.macs,
                 "driven_by": one.driven_by,
-                "cut": quality(subject, one.module, False),
-                "recalibrated": quality(subject, one.module, True),
+                **qualities(subject, one.module),
             }
             for solver, one in found.items()
         },
@@ -229,14 +227,16 @@ class _Timed:
         return Entry(name, path, "onnxruntime", self.dtype)
 
 
-def quality(subject: Subject, module: nn.Module, recalibrate: bool) -> float:
-    """The metric in fp32, with batch-norm statistics as they are or measured anew."""
-    if recalibrate and subject.recalibrating:
-        batches = subject.recalibrating
-        data = Data(train=batches, select=[slice_batch_pair(batches[0], 32)], evaluate=(), calibration=())
-        recoverer = RecalibrateBatchNorm(batches=len(batches), keep_best=False)
-        recover_(module, data, subject.task, recoverer, Setting(quiet=True))
-    return evaluate(module, subject.test, subject.task).metric
+def qualities(subject: Subject, module: nn.Module) -> dict[str, float]:
+    """The metric in fp32 as it is cut, and with batch-norm statistics measured anew where there are any."""
+    cut = evaluate(module, subject.test, subject.task).metric
+    if not subject.recalibrating:
+        return {"cut": cut, "recalibrated": cut}
+    batches = subject.recalibrating
+    data = Data(train=batches, select=[slice_batch_pair(batches[0], 32)], evaluate=(), calibration=())
+    recoverer = RecalibrateBatchNorm(batches=len(batches), keep_best=False)
+    recover_(module, data, subject.task, recoverer, Setting(quiet=True))
+    return {"cut": cut, "recalibrated": evaluate(module, subject.test, subject.task).metric}
 
 
 def slice_batch_pair(batch: Any, count: int) -> Any:

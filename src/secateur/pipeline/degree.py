@@ -13,16 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from secateur.bench import Effort, Entry, peak_memory
-from secateur.cost import BoundCost, Cost, FittedLatency, Macs, Params
+from secateur.cost import Cost, FittedLatency, Macs, Params
 from secateur.deploy import Artifact
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, one_sample, timed
-from secateur.pipeline.job import Job
+from secateur.pipeline.job import Job, counts
 from secateur.pipeline.prediction import fit_of_run, predicted_share, prepare
-from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, dead_atoms, plan_of
+from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, plan_of
 from secateur.scoring import Scores
 from secateur.surgery import cut_groups
 
@@ -134,23 +132,33 @@ def check_counts(job: Job) -> None:
         )
 
 
-def find_degree(job: Job, dense: Dense) -> Degree:
-    """Finds the shares that meet every cost budget, by measuring where it takes one.
-
-    Raises:
-        Infeasible: even the smallest model is over a budget; names the nearest possible.
-    """
+def first_shares(job: Job, dense: Dense) -> dict[str, float]:
+    """Shares that count budgets ask for, and that measured ones probably take; latency is predicted from here on."""
     shares = count_shares(job)
     wanted = measured_kinds(job)
-    if not wanted:
-        return Degree(shares, job.target.dtypes[-1])
-    prepare(job, dense.dtype(job))
+    if wanted:
+        prepare(job, dense.dtype(job))
     for amount in wanted:
         driver = driver_of(job, amount.kind)
         guess = amount.limit(dense.value(amount.kind)) / dense.value(amount.kind)
         if driver == "latency":
             guess *= AIM / dense.ratio(dense.dtype(job))
         shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
+    return shares
+
+
+def find_degree(job: Job, dense: Dense, shares: dict[str, float]) -> Degree:
+    """Finds the shares that meet every cost budget, by measuring where it takes one.
+
+    Args:
+        shares: where to begin, from :func:`first_shares`.
+
+    Raises:
+        Infeasible: even the smallest model is over a budget; names the nearest possible.
+    """
+    wanted = measured_kinds(job)
+    if not wanted:
+        return Degree(shares, job.target.dtypes[-1])
     best: Degree | None = None
     tried: set[str] = set()
     for number in range(PROBES):
@@ -225,12 +233,11 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     own = [t for t in timings if t["artifact"] != reference.name]
     fastest = min(own, key=lambda t: t["ratio"])
     chosen = next(a for a in artifacts if a.name == fastest["artifact"])
-    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
     memory = 0
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {k: _share(job, k, alive, plan) for k in shares},
+        "shares": {k: _share(job, k, plan) for k in shares},
         "smallest": smallest,
         "plan": plan.to_json()["digest"],
         "dtype": chosen.dtype,
@@ -268,12 +275,11 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
         return _smallest(job), True
 
 
-def _share(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
+def _share(job: Job, kind: str, plan: Plan) -> float:
     """What a cut has of the dense model's cost of this kind."""
     if kind == "latency":
         return predicted_share(job, plan) or 0.0
-    cost: BoundCost = getattr(job.costs, kind)
-    return cost.of(alive) / cost.of(job.everything)
+    return counts(job, plan)[kind] / job.dense_counts[kind]
 
 
 def memory_of(job: Job, artifact: Artifact) -> int:
@@ -309,7 +315,7 @@ def _next(
 
 def _smallest(job: Job) -> Plan:
     problem = Problem(job.scores, job.rounding, None, ties=job.ties)
-    return plan_of(job.groups, problem.dead(problem.floors), job.scores.orders)
+    return plan_of(job.start, problem.dead(problem.floors), job.scores.orders)
 
 
 def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:

@@ -18,7 +18,8 @@ from secateur.errors import FormError, Infeasible
 from secateur.graph import trace
 from secateur.pipeline.artifacts import build, dense_dtypes, timed
 from secateur.pipeline.backoff import keep_quality, run_until_quality
-from secateur.pipeline.degree import Dense, check_counts, find_degree, measured_kinds, memory_of
+from secateur.pipeline.degree import Dense, check_counts, find_degree, first_shares, measured_kinds, memory_of
+from secateur.pipeline.depth import with_depth
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
@@ -104,7 +105,9 @@ def compress(
             if recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)
             else:
-                degree = find_degree(job, dense)
+                shares = first_shares(job, dense)
+                job = with_depth(job, shares)
+                degree = find_degree(job, dense, shares)
                 state, degree = keep_quality(job, dense, degree, run_rounds(job, dense, degree))
         except Infeasible as error:
             conclude_infeasible(job, str(error), error.nearest, started, hashes)

@@ -10,12 +10,21 @@ from torch import nn
 
 from secateur.bench import Device, Effort, default_threads
 from secateur.cost import BoundCost, Macs, Params
-from secateur.coupling import Groups, find_groups
+from secateur.coupling import Groups, find_groups, remove_blocks
 from secateur.data import Data, Evaluation, evaluate
 from secateur.deploy import Target
 from secateur.graph import trace
 from secateur.pipeline.folder import RunFolder
-from secateur.planning import Allocator, Global, Rounding, Ties, Uniform
+from secateur.planning import (
+    Allocator,
+    Global,
+    Plan,
+    Rounding,
+    Ties,
+    Uniform,
+    dead_atoms,
+    without_removed,
+)
 from secateur.recipe import Recipe
 from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
 from secateur.task import Inputs, Task
@@ -50,6 +59,7 @@ class Job:
         quiet: no progress.
         device: where latency is measured; this machine unless a test says otherwise.
         ties: between widths, where the user's own class is to hold the result.
+        removed: names of blocks that go whole, before any width is cut.
     """
 
     recipe: Recipe
@@ -63,6 +73,12 @@ class Job:
     quiet: bool
     device: Device | None = None
     ties: Ties | None = None
+    removed: tuple[str, ...] = ()
+
+    @cached_property
+    def start(self) -> Groups:
+        """The dense model's groups without the blocks that go whole."""
+        return remove_blocks(self.groups, self.removed)
 
     @cached_property
     def costs(self) -> Costs:
@@ -81,8 +97,8 @@ class Job:
 
     @cached_property
     def scores(self) -> Scores:
-        """Saliencies of the dense model."""
-        return scored(self, self.model, self.groups)
+        """Saliencies of the dense model's units, without those of blocks that go whole."""
+        return scored(self, self.model, self.start)
 
     @cached_property
     def held_out(self) -> Evaluation:
@@ -139,6 +155,21 @@ def criterion_of(job: Job) -> Criterion:
 def scored(job: Job, model: nn.Module, groups: Groups) -> Scores:
     """Scores a model with the recipe's criterion, on training data."""
     return score(model, groups, criterion_of(job), job.data.train, job.task)
+
+
+def left_by(job: Job, plan: Plan) -> tuple[Groups, np.ndarray]:
+    """The dense model's groups without the blocks that a plan removes, and which labels live, bool ``[labels]``."""
+    groups = without_removed(job.groups, plan)
+    return groups, groups.coupling.alive(dead_atoms(groups, plan))
+
+
+def counts(job: Job, plan: Plan | None) -> dict[str, int]:
+    """Parameters and multiply-adds of the dense model, or of what a plan leaves of it."""
+    if plan is None:
+        return {kind: round(value) for kind, value in job.dense_counts.items()}
+    groups, alive = left_by(job, plan)
+    costs = Costs.of(groups)
+    return {"params": round(costs.params.of(alive)), "macs": round(costs.macs.of(alive))}
 
 
 def regroup(job: Job, model: nn.Module) -> Groups:

@@ -153,7 +153,7 @@ def counts_after(job: Job, state: State, step: Step) -> tuple[int, int]:
 
 
 def _planned(job: Job, state: State, step: Step) -> tuple[Groups, Plan]:
-    groups = job.groups if state.plan is None else regroup(job, state.model)
+    groups = job.start if state.plan is None else regroup(job, state.model)
     scores = job.scores if state.plan is None else scored(job, state.model, groups)
     return groups, plan_for(job, scores, step.shares, step.care)
 
