@@ -104,7 +104,8 @@ def test_infeasible_is_said_before_training_and_recorded(tmp_path: Path) -> None
 
 def test_infeasible_count_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
-        sc.Infeasible, match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x"
+        sc.Infeasible,
+        match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x.*not trained, the model has accuracy 0",
     ):
         go(tmp_path / "run", sc.Budget(params="0.0001x"))
 

@@ -129,7 +129,7 @@ def suitability(
             groups, inputs, where, rounding=rounding, ties=ties, pace=pace, cache=cache, say=say
         )
         ratio = 1.0 if measured.ratio is None else measured.ratio
-        found.append(_in_dtype(groups, fit, measured.dtype, ratio, measured.median_ms, rounding, ties))
+        found.append(in_dtype(groups, fit, measured.dtype, ratio, measured.median_ms, rounding, ties))
     verdict, words = judged(first.runtime, found)
     return Suitability(first.runtime, first.threads, tuple(found), verdict, words)
 
@@ -157,7 +157,7 @@ def judged(runtime: str, found: list[InDtype]) -> tuple[str, str]:
     return verdict, f"{advice}. {words[0].upper()}{words[1:]}{'; ' + alone if alone else ''}."
 
 
-def _in_dtype(
+def in_dtype(
     groups: Groups,
     fit: Fit,
     dtype: str,
@@ -166,6 +166,7 @@ def _in_dtype(
     rounding: Rounding | None,
     ties: Ties | None,
 ) -> InDtype:
+    """A model in one dtype, from its fit there; ``ratio`` and ``dense_ms`` are what its dense artifact measured."""
     cost = FittedLatency(groups.graph, fit).bind(groups)
     by_width = {0: 0.0, 1: 0.0, 2: 0.0}
     by_layer: dict[str, float] = {}

@@ -272,7 +272,7 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
     try:
         return plan_for(job, job.scores, shares), False
     except Infeasible:
-        return _smallest(job), True
+        return smallest_plan(job), True
 
 
 def _share(job: Job, kind: str, plan: Plan) -> float:
@@ -313,7 +313,8 @@ def _next(
     return out
 
 
-def _smallest(job: Job) -> Plan:
+def smallest_plan(job: Job) -> Plan:
+    """The least that can be left: every group at its floor."""
     problem = Problem(job.scores, job.rounding, None, ties=job.ties)
     return plan_of(job.start, problem.dead(problem.floors), job.scores.orders)
 

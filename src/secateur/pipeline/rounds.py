@@ -7,7 +7,6 @@ are on the disk before that.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,13 +77,7 @@ class Step:
 
 def count_rounds(job: Job, shares: Mapping[str, float]) -> int:
     """As many rounds as keep each below the recipe's share of what is left."""
-    if job.recipe.schedule.rounds is not None:
-        return job.recipe.schedule.rounds
-    smallest = min(shares.values(), default=1.0)
-    if smallest >= 1.0:
-        return 1
-    # Just above, so that a round of exactly the allowed share does not become two.
-    return max(1, math.ceil(math.log(smallest) / math.log(1.0 - job.recipe.schedule.most) - 1e-9))
+    return job.recipe.schedule.count(min(shares.values(), default=1.0))
 
 
 def shares_at(shares: Mapping[str, float], progress: float) -> dict[str, float]:
