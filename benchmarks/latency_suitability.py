@@ -4,8 +4,8 @@
 
 For each model, in ONNX Runtime fp32 and INT8: suitability as ``analyze --target`` measures it; then the model with half
 of the units of every group is cut, exported and measured in turn with the dense one. Writes
-``benchmarks/results/latency-suitability.json`` after every model and the table in ``docs/latency.md``; run again, it does
-what is missing.
+``benchmarks/results/latency-suitability.json`` after every model and the table in ``docs/latency.md``; run again, it
+does what is missing.
 """
 
 from __future__ import annotations

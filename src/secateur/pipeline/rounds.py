@@ -31,7 +31,7 @@ from secateur.pipeline.degree import (
 )
 from secateur.pipeline.job import Costs, Job, regroup, scored
 from secateur.pipeline.judge import artifact_evaluation
-from secateur.pipeline.quality import lost
+from secateur.pipeline.quality import lost, recovery_task
 from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
 from secateur.surgery import cut_groups, load, save
@@ -168,7 +168,7 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
             quiet=job.quiet,
             what=f"round {number}",
         )
-        recovered = recover_(model, job.data, job.task, recoverer, setting)
+        recovered = recover_(model, job.data, recovery_task(job), recoverer, setting)
     after = evaluate(model, job.data.select, job.task)
     whole = plan if state.plan is None else state.plan.then(plan)
     save(model, home)
