@@ -21,7 +21,7 @@ from secateur.pipeline.untrained import untrained
 from secateur.planning import choose_depth, depth_units
 from secateur.scoring import score_blocks
 
-MOST = 8  # blocks that are tried, at most
+MOST = 16  # blocks that are tried, at most
 PATIENCE = 2  # further blocks that do worse than the best before the search ends
 SAMPLES = 16  # batches of training data that blocks are scored on
 
