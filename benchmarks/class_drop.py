@@ -3,8 +3,8 @@
     python benchmarks/class_drop.py --data FOLDER [--train N] [--rare CLASS]
 
 ResNet-20, adapted to the images, is cut for as few multiply-adds as its quality allows. One class has a tenth of the
-others' training images; the test images are balanced. Writes ``benchmarks/results/class-drop.json`` after either run and
-the table in ``docs/latency.md``; run again, it does what is missing.
+others' training images; the test images are balanced. Writes ``benchmarks/results/class-drop.json`` after either run
+and the table in ``docs/latency.md``; run again, it does what is missing.
 """
 
 from __future__ import annotations
@@ -118,10 +118,11 @@ def made(budget: Mapping[str, float], images: Images, asked: argparse.Namespace)
 def table(records: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The part of the page that is written by this benchmark."""
     lines = [
-        f"Measured {about['date']}: ResNet-20, {about['train']:,} training images of which class {about['rare']} keeps a "
-        "tenth, an epoch of recovery after each round, judged on 5,000 balanced test images; points lost.",
+        f"Measured {about['date']}: ResNet-20, {about['train']:,} training images of which class {about['rare']} keeps "
+        "a tenth, an epoch of recovery after each round, judged on 5,000 balanced test images; points lost.",
         "",
-        "| budget | multiply-adds left | rounds (given up) | accuracy lost | worst class | lost there (95 %) | rare class lost |",
+        "| budget | multiply-adds left | rounds (given up) | accuracy lost | worst class | lost there (95 %) "
+        "| rare class lost |",
         "|---" * 7 + "|",
     ]
     for kind, r in records.items():
