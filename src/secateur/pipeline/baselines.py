@@ -18,8 +18,9 @@ from secateur.pipeline.artifacts import build, timed
 from secateur.pipeline.degree import Dense, plan_for
 from secateur.pipeline.job import Job
 from secateur.pipeline.judge import artifact_evaluation
+from secateur.pipeline.untrained import untrained
 from secateur.planning import Plan, Uniform
-from secateur.recovery import FineTune, RecalibrateBatchNorm, Setting, recover
+from secateur.recovery import FineTune, Setting, recover
 from secateur.scoring import Random, score
 from secateur.surgery import cut_groups
 
@@ -73,9 +74,7 @@ def _random_plan(job: Job, shares: dict[str, float]) -> Plan:
 
 
 def _pruned(job: Job, dense: Dense, plan: Plan, dtype: str, named: tuple[str, str]) -> dict[str, Any]:
-    module: nn.Module = cut_groups(job.groups, plan).module
-    module = _recalibrated(job, module)
-    return _measured(job, dense, module, dtype, *named, training=False)
+    return _measured(job, dense, untrained(job, plan), dtype, *named, training=False)
 
 
 def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int) -> dict[str, Any]:
@@ -94,15 +93,6 @@ def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int)
     return _measured(
         job, dense, module, dtype, name, f"{epochs} epochs with the same optimiser", training=True
     )
-
-
-def _recalibrated(job: Job, module: nn.Module) -> nn.Module:
-    if not job.has_batch_norm:
-        return module
-    again, _ = recover(
-        module, job.data, job.task, RecalibrateBatchNorm(), Setting(seed=job.recipe.seed, quiet=True)
-    )
-    return again
 
 
 def _measured(

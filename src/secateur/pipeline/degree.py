@@ -49,7 +49,7 @@ class Dense:
         reference: the artifact that relative latency refers to, the fastest.
         sizes: the size that relative size refers to, the smallest, in bytes.
         memory: peak memory of the reference, bytes; zero unless a memory budget asks for it.
-        metric: on held-out training data.
+        metric: on held-out training data; NaN where there are no targets.
     """
 
     artifacts: tuple[Artifact, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,14 +93,14 @@ def compress(
     task = task or classification(data.labels)
     example = data.example_inputs if example_inputs is None else example_inputs
     groups = find_groups(trace(model, example), free_outputs=recipe.free_outputs)
-    check_data(data, classes=_classes(model, example, task))
-    ties = _ties(model, groups, recipe)
+    check_data(data, classes=classes_of(model, example, task))
+    ties = ties_of(model, groups, recipe)
     hashes = {"model": model_hash(model), "data": fingerprint(data)}
     with open_folder(out, recipe, hashes) as folder:
         job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties)
         try:
             check_counts(job)
-            dense = _dense(job)
+            dense = dense_model(job)
             if recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)
             else:
@@ -113,7 +114,7 @@ def compress(
     return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)
 
 
-def _ties(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:
+def ties_of(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:
     """Ties between widths where the user's own class is to hold the result, and can."""
     if recipe.form == "graph":
         return None
@@ -126,7 +127,7 @@ def _ties(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:
     return ties
 
 
-def _dense(job: Job) -> Dense:
+def dense_model(job: Job) -> Dense:
     """Exports and measures the dense model: what every relative budget refers to."""
     job.say(
         f"dense model: {len(job.groups)} groups, {job.groups.prunable_share:.0%} of the parameters prunable"
@@ -141,11 +142,11 @@ def _dense(job: Job) -> Dense:
         record["reference"],
         min(a.bytes for a in artifacts),
         record["memory"],
-        record["metric"],
+        record["metric"] if job.labelled else math.nan,
     )
+    quality = f"{job.task.name} {dense.metric:.4f} on held-out data; " if job.labelled else ""
     job.say(
-        f"  {job.task.name} {dense.metric:.4f} on held-out data; the reference is {dense.reference}, "
-        f"{dense.latency_ms:.3f} ms with {job.threads} threads"
+        f"  {quality}the reference is {dense.reference}, {dense.latency_ms:.3f} ms with {job.threads} threads"
     )
     return dense
 
@@ -160,7 +161,7 @@ def _measure_dense(job: Job) -> dict[str, Any]:
         "timings": _rebased(timings, fastest),
         "reference": fastest,
         "memory": memory_of(job, chosen) if any(a.kind == "memory" for a in measured_kinds(job)) else 0,
-        "metric": evaluate(job.model, job.data.select, job.task).metric,
+        "metric": evaluate(job.model, job.data.select, job.task).metric if job.labelled else None,
     }
 
 
@@ -174,7 +175,7 @@ def _rebased(timings: list[dict[str, Any]], reference: str) -> list[dict[str, An
     return [{**slow, **turned}, {**fast, "reference": None, "ratio": None, "ratio_interval": None}]
 
 
-def _classes(model: nn.Module, example: Inputs, task: Task) -> int | None:
+def classes_of(model: nn.Module, example: Inputs, task: Task) -> int | None:
     """How many classes the model tells apart, where the task is to tell classes apart."""
     import torch
 

@@ -17,7 +17,7 @@ from secateur.graph import trace
 from secateur.pipeline.folder import RunFolder
 from secateur.planning import Allocator, Global, Rounding, Ties, Uniform
 from secateur.recipe import Recipe
-from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
+from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, load_scores, save_scores, score
 from secateur.task import Inputs, Task
 
 
@@ -50,6 +50,7 @@ class Job:
         quiet: no progress.
         device: where latency is measured; this machine unless a test says otherwise.
         ties: between widths, where the user's own class is to hold the result.
+        labelled: whether the data have targets; without, ``data`` holds example inputs alone.
     """
 
     recipe: Recipe
@@ -63,6 +64,7 @@ class Job:
     quiet: bool
     device: Device | None = None
     ties: Ties | None = None
+    labelled: bool = True
 
     @cached_property
     def costs(self) -> Costs:
@@ -81,8 +83,13 @@ class Job:
 
     @cached_property
     def scores(self) -> Scores:
-        """Saliencies of the dense model."""
-        return scored(self, self.model, self.groups)
+        """Saliencies of the dense model, kept in the run's folder: a run that goes on does not score again."""
+        file = self.folder.root / "scores.safetensors"
+        if file.exists():
+            return load_scores(file, self.groups)
+        found = scored(self, self.model, self.groups)
+        save_scores(found, file)
+        return found
 
     @property
     def has_batch_norm(self) -> bool:

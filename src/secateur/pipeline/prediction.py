@@ -16,9 +16,9 @@ from secateur.pipeline.job import Job
 from secateur.planning import Plan, dead_atoms
 
 
-def prepare(job: Job, dtype: str) -> Fit | None:
-    """Measures what predictions are made from, if a budget needs them and the target tells enough."""
-    asked = any(a.kind in ("latency", "p95") for a in job.recipe.budget.amounts())
+def prepare(job: Job, dtype: str, *, always: bool = False) -> Fit | None:
+    """Measures what predictions are made from, if a budget needs them (or ``always``) and the target tells enough."""
+    asked = always or any(a.kind in ("latency", "p95") for a in job.recipe.budget.amounts())
     where = Where(job.target.runtime, dtype, job.device or LocalDevice(), job.threads)
     if not (asked or job.recipe.minimise == "latency") or not where.tells_operators or not len(job.groups):
         return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from secateur.errors import RunFolderError
 from secateur.files import whole_file
 from secateur.report import sections, variants, verdict
 from secateur.report.charts import Svg
+from secateur.report.engine import rendered
 from secateur.report.figures import quantity, times
 from secateur.report.final import final_metric, metric_text
 from secateur.report.parts import Cell, Chart, Head, Row, Table
@@ -97,21 +97,11 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 def render(runs: Sequence[Run]) -> str:
     """The page as text."""
-    import jinja2
-
-    engine = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_packaged),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     views = [_view(run, f"r{index}") for index, run in enumerate(runs, 1)]
-    style = _packaged("style.css")
-    return engine.get_template("template.html").render(
+    return rendered(
+        "template.html",
         views=views,
         several=compare(views) if len(views) > 1 else None,
-        style=style,
         quantity=quantity,
         error_text=variants.error_text,
     )
@@ -184,7 +174,3 @@ def _model(run: Run) -> str:
     if isinstance(model, dict):
         model = model.get("name") or model.get("source")
     return model if isinstance(model, str) else ""
-
-
-def _packaged(name: str) -> str:
-    return resources.files("secateur.report").joinpath(name).read_text(encoding="utf-8")
