@@ -24,7 +24,7 @@ FINEST = 1e-6  # a share that no plan reaches
 def share_of(job: Job, dense: Dense, amount: Amount) -> float:
     """A budget as a share of the dense model's cost."""
     base = {"latency": dense.latency_ms, "size": float(dense.size), **job.dense_counts}[amount.kind]
-    return min(1.0, amount.limit(base) / base)
+    return amount.value if amount.relative else min(1.0, amount.value / base)
 
 
 def least_share(job: Job, dense: Dense, kind: str) -> float:
