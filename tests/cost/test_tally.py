@@ -47,7 +47,7 @@ def test_lengths_rounded_up_to_blocks(quantum: int) -> None:
     groups = ready("plain")[1]
     group = max(groups, key=lambda g: g.units)
     name, axis = group.members[0].param, group.members[0].axis
-    fit = Fit((FittedTerm("x", 2.0, ((name, 0, axis),), quantum),), 0.0, 0.0, 1, {})
+    fit = Fit((FittedTerm("x", 2.0, ((name, 0, axis),), (quantum,)),), 0.0, 0.0, 1, {})
     cost = FittedLatency(groups.graph, fit).bind(groups)
     tally = Tally(groups.coupling, [cost])
     tally.start(np.ones(groups.coupling.facts.size, dtype=bool))
@@ -64,7 +64,7 @@ def test_a_ragged_term_costs_nothing_where_blocks_are_full() -> None:
     group = max(groups, key=lambda g: g.units)
     name, axis = group.members[0].param, group.members[0].axis
     length = len(groups.coupling.state_axes[name][axis])
-    fit = Fit((FittedTerm("x", 3.0, ((name, 0, axis),), length, True),), 0.0, 0.0, 1, {})
+    fit = Fit((FittedTerm("x", 3.0, ((name, 0, axis),), (length,), True),), 0.0, 0.0, 1, {})
     cost = FittedLatency(groups.graph, fit).bind(groups)
     tally = Tally(groups.coupling, [cost])
     tally.start(np.ones(groups.coupling.facts.size, dtype=bool))

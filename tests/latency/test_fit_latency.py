@@ -88,14 +88,14 @@ def test_it_says_how_wrong_it_is(folder: Path) -> None:
 
 
 def test_the_block_that_a_runtime_computes_in_is_found(folder: Path) -> None:
-    steps = {t.quantum for t in fitted(folder).terms if len(t.lengths) == 2}
+    steps = {q for t in fitted(folder).terms if len(t.lengths) == 2 for q in t.quanta}
     assert steps == {8} or steps == {1}  # widths drawn in multiples of eight do not tell the two apart
     groups = ready()[1]
     fine = fit_latency(
         groups, one_sample(groups.graph), Where(device=device(), threads=1), rounding=Rounding(1),
         pace=Pace(networks=16, effort=PACE.effort), cache=folder / "fine",
     )  # fmt: skip
-    assert {t.quantum for t in fine.terms if len(t.lengths) == 2} == {8}
+    assert {q for t in fine.terms if len(t.lengths) == 2 for q in t.quanta} == {8}
 
 
 def test_what_was_measured_is_not_measured_again(folder: Path) -> None:

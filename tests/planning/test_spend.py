@@ -77,7 +77,7 @@ def test_two_limits_hold_together() -> None:
 def test_blocks_that_a_runtime_computes_in_are_filled() -> None:
     """Rounded up to fours, a width that does not fill its last block costs as much as one that does."""
     _, groups, scores = small(2)
-    terms = [FittedTerm(g.name, 1.0, ((g.members[0].param, 0, g.members[0].axis),), 4) for g in groups]
+    terms = [FittedTerm(g.name, 1.0, ((g.members[0].param, 0, g.members[0].axis),), (4,)) for g in groups]
     cost = FittedLatency(groups.graph, Fit(tuple(terms), 0.0, 0.0, 1, {}))
     plan = sc.allocate(scores, [cost], sc.Budget(latency="0.7x"), rounding=sc.Rounding(1))
     dead = set(dead_atoms(groups, plan).tolist())

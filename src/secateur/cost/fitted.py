@@ -28,14 +28,14 @@ class FittedTerm:
         node: the runtime's operator.
         constant: milliseconds for each unit of the product.
         lengths: the axes that it is the product of.
-        quantum: what each length is rounded up to a multiple of.
+        quanta: what each length is rounded up to a multiple of; empty for lengths as they are.
         ragged: whether only lengths count that are no multiple of it.
     """
 
     node: str
     constant: float
     lengths: tuple[Reference, ...]
-    quantum: int = 1
+    quanta: tuple[int, ...] = ()
     ragged: bool = False
 
 
@@ -64,7 +64,8 @@ class Fit:
             "median_error": self.median_error,
             "p90_error": self.p90_error,
             "terms": [
-                [t.node, t.constant, [list(r) for r in t.lengths], t.quantum, t.ragged] for t in self.terms
+                [t.node, t.constant, [list(r) for r in t.lengths], list(t.quanta), t.ragged]
+                for t in self.terms
             ],
         }
 
@@ -77,8 +78,14 @@ class Fit:
         """
         try:
             terms = tuple(
-                FittedTerm(str(node), float(constant), _references(lengths), int(quantum), bool(ragged))
-                for node, constant, lengths, quantum, ragged in data["terms"]
+                FittedTerm(
+                    str(node),
+                    float(constant),
+                    _references(lengths),
+                    tuple(map(int, quanta)),
+                    bool(ragged),
+                )
+                for node, constant, lengths, quanta, ragged in data["terms"]
             )
             errors = float(data["median_error"]), float(data["p90_error"])
             return cls(terms, *errors, int(data["networks"]), dict(data["about"]))
@@ -103,7 +110,7 @@ class FittedLatency(Cost):
             axes = [axis_of(groups, nodes, reference) for reference in term.lengths]
             if all(axis is not None for axis in axes):
                 known = tuple(a for a in axes if a is not None)
-                out.append(Term(term.node, term.constant, known, "", term.quantum, term.ragged))
+                out.append(Term(term.node, term.constant, known, "", term.quanta, term.ragged))
         return out
 
 

@@ -24,22 +24,27 @@ class Term:
     """``constant * product of kept lengths``, for one layer.
 
     ``source`` is the call or the parameter that costs it: where that goes with a removed block, so does the term.
-    ``quantum`` is what lengths are rounded up to a multiple of, where a runtime works in blocks of that many. A
-    ``ragged`` term is what it costs not to fill the last block: a length that is a multiple of the quantum counts 0.
+    ``quanta`` are what each length is rounded up to a multiple of, where a runtime works in blocks of so many; empty
+    where it does not. A ``ragged`` term is what it costs not to fill the last block: a length that fills it counts 0.
     """
 
     layer: str
     constant: float
     axes: tuple[Axis, ...]
     source: fx.Node | str = ""
-    quantum: int = 1
+    quanta: tuple[int, ...] = ()
     ragged: bool = False
 
     @property
     def dense(self) -> float:
         """The term before any cut."""
         lengths = np.array([len(a) for a in self.axes], dtype=np.int64)
-        return self.constant * prod(counted(lengths, self.quantum, self.ragged).tolist())
+        return self.constant * prod(counted(lengths, np.array(self.blocks), self.ragged).tolist())
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The quantum of every axis."""
+        return self.quanta or (1,) * len(self.axes)
 
 
 def counted(lengths: np.ndarray, quantum: np.ndarray | int, ragged: np.ndarray | bool) -> np.ndarray:
@@ -90,7 +95,7 @@ class Layout:
         constants: float64 ``[terms]``.
         which: int64 ``[factors]``: the axis that a factor of a term is the length of.
         owner: int64 ``[factors]``: the term, ascending.
-        quantum, ragged: int64 and bool ``[terms]``: how the lengths in a term count; see :class:`Term`.
+        quanta, ragged: int64 and bool ``[factors]``: how a length counts there; see :class:`Term`.
     """
 
     classes: np.ndarray
@@ -98,16 +103,16 @@ class Layout:
     constants: np.ndarray
     which: np.ndarray
     owner: np.ndarray
-    quantum: np.ndarray
+    quanta: np.ndarray
     ragged: np.ndarray
 
     def counts(self, alive: np.ndarray) -> np.ndarray:
         """int64 ``[axes]``: kept lengths."""
         return np.add.reduceat(alive[self.classes], self.starts, dtype=np.int64)
 
-    def stepped(self, lengths: np.ndarray, terms: np.ndarray) -> np.ndarray:
-        """Lengths as they count in these terms, both int64 ``[n]``."""
-        return counted(lengths, self.quantum[terms], self.ragged[terms])
+    def stepped(self, lengths: np.ndarray, factors: np.ndarray | slice) -> np.ndarray:
+        """Kept lengths, int64 ``[axes]``, as they count in these factors."""
+        return counted(lengths[self.which[factors]], self.quanta[factors], self.ragged[factors])
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,8 @@ class BoundCost:
             np.array([t.constant for t in self.parts]),
             np.array([order[key] for key in which], dtype=np.int64),
             np.array(owner, dtype=np.int64),
-            np.array([t.quantum for t in self.parts], dtype=np.int64),
-            np.array([t.ragged for t in self.parts], dtype=bool),
+            np.array([q for t in self.parts for q in t.blocks], dtype=np.int64),
+            np.array([t.ragged for t in self.parts for _ in t.axes], dtype=bool),
         )
 
     def by_term(self, alive: np.ndarray) -> np.ndarray:
@@ -150,8 +155,7 @@ class BoundCost:
         layout = self.layout
         values = layout.constants.copy()
         if len(layout.classes):
-            lengths = layout.counts(alive)[layout.which]
-            np.multiply.at(values, layout.owner, layout.stepped(lengths, layout.owner))
+            np.multiply.at(values, layout.owner, layout.stepped(layout.counts(alive), slice(None)))
         return values
 
     def of(self, alive: np.ndarray) -> float:

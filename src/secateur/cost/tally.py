@@ -105,7 +105,7 @@ class _Sum:
         self.axes_of = _grouped(layout.classes, axes, size)
         self.terms_of = _grouped(layout.which, layout.owner, len(lengths))
         terms = len(layout.constants)
-        self.factors_of = _grouped(layout.owner, layout.which, terms)
+        self.factors_of = _grouped(layout.owner, np.arange(len(layout.owner)), terms)
         self.lengths, self.values, self.total = np.empty(0), np.empty(0), 0.0
 
     def start(self, alive: np.ndarray) -> None:
@@ -124,8 +124,8 @@ class _Sum:
         self.lengths[axes] = lengths
         owners = np.repeat(np.arange(len(terms)), self.factors_of[1][terms + 1] - self.factors_of[1][terms])
         values = self.layout.constants[terms]
-        factors = self.lengths[_members(*self.factors_of, terms)]
-        np.multiply.at(values, owners, self.layout.stepped(factors, terms[owners]))
+        factors = _members(*self.factors_of, terms)
+        np.multiply.at(values, owners, self.layout.stepped(self.lengths, factors))
         self.lengths[axes] = before
         total = self.total + float((values - self.values[terms]).sum())
         return total, (axes, lengths, terms, values)

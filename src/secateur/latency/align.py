@@ -16,6 +16,10 @@ import numpy as np
 
 from secateur.bench import Node, Profile
 
+_COUNTED = re.compile(
+    r"_token_[0-9]+"
+)  # named by a count of the runtime's own rewrites, so not by their place
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -37,7 +41,7 @@ class Aligned:
 def align(profiles: Sequence[Profile]) -> list[Aligned]:
     """The operators that every network has, in the order of the first; their shares hold the others' too."""
     named = [_named(profile.nodes) for profile in profiles]
-    anchors = set(named[0]).intersection(*named[1:])
+    anchors = {name for name in set(named[0]).intersection(*named[1:]) if not _COUNTED.search(name)}
     gaps = [_between(found, anchors) for found in named]
     common = [key for key in gaps[0] if all(key in other for other in gaps[1:])]
     known = set(common)
@@ -54,11 +58,11 @@ def align(profiles: Sequence[Profile]) -> list[Aligned]:
 
 
 def _named(nodes: Sequence[Node]) -> dict[str, Node]:
-    """Nodes by kernel and name, without the numbers that a runtime counts its own rewrites by."""
+    """Nodes by kernel and name, each once."""
     seen: Counter[str] = Counter()
     found = {}
     for node in nodes:
-        name = f"{node.op} {re.sub(r'_token_[0-9]+', '', node.name)}"
+        name = f"{node.op} {node.name}"
         seen[name] += 1
         found[f"{name} {seen[name]}"] = node
     return found

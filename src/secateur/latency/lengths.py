@@ -20,6 +20,14 @@ BLOCKS = (2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
+class Explained:
+    """An axis, by its place in the table, and the block that its length is rounded up to."""
+
+    place: int
+    block: int
+
+
+@dataclass(frozen=True)
 class Lengths:
     """Axes of different lengths over several networks.
 
@@ -38,17 +46,18 @@ class Lengths:
             for i, column in reversed(list(enumerate(self.values.T)))
         }
 
-    def explain(self, dimension: np.ndarray) -> int | None:
-        """The axis, by its place, that an int64 ``[networks]`` dimension is the length of; None for none."""
+    def explain(self, dimension: np.ndarray) -> Explained | None:
+        """The axis that an int64 ``[networks]`` dimension is the length of; None for none."""
         place = self._by_shape.get((dimension / dimension[0]).round(9).tobytes())
         if place is not None:
-            return place
+            return Explained(place, 1)
         for block in BLOCKS:
             padded = -(-self.values // block) * block
             either = (padded == dimension[:, None]) | (self.values == dimension[:, None])
             hits = np.flatnonzero(either.all(axis=0))
             if len(hits):
-                return int(hits[np.abs(self.values[:, hits] - dimension[:, None]).sum(axis=0).argmin()])
+                nearest = np.abs(self.values[:, hits] - dimension[:, None]).sum(axis=0).argmin()
+                return Explained(int(hits[nearest]), block)
         return None
 
 
