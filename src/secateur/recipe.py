@@ -84,6 +84,7 @@ class Recipe:
         task: ``classification`` or ``package.module:callable``.
         budget: what the result may cost.
         minimise: with a quality budget alone, what is made as small as that allows.
+        plan: a plan's file, such as one of a sweep's: it is carried out at once, instead of looking for one.
         target: runtime and dtype.
         device: where latency is measured.
         threads: of the runtime; as many as there are cores by default.
@@ -105,6 +106,7 @@ class Recipe:
     task: str = "classification"
     budget: Budget = field(default_factory=Budget)
     minimise: str | None = None
+    plan: str | None = None
     target: str = "onnxruntime:auto"
     device: str = "local"
     threads: int | None = None
@@ -135,6 +137,10 @@ class Recipe:
                     f"minimise={self.minimise} goes with drop= or class_drop= alone; "
                     "with a cost budget as well, drop --minimise"
                 )
+        if quality and self.plan is not None:
+            raise RecipeError(
+                "plan= goes with the cost budget that it was made for, such as latency=0.5x; give that as well"
+            )
         if quality and self.minimise is None:
             object.__setattr__(self, "minimise", "latency")
         if not kinds:

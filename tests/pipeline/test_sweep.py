@@ -25,7 +25,9 @@ from secateur.scoring import Run
 from tests.latency import priced
 from tests.pipeline import small
 
-PATIENT = MeasureOptions(seconds=2.0, rounds=False)  # enough for every network of a fit, so that fits are the same
+PATIENT = MeasureOptions(
+    seconds=2.0, rounds=False
+)  # enough for every network of a fit, so that fits are the same
 BUDGETS = ("0.8x", "0.5x", "0.02x")
 
 
@@ -195,6 +197,32 @@ def test_a_folder_is_for_one_sweep(family: sc.Sweep, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="holds no run"):
         go(tmp_path)
+
+
+def test_a_run_goes_on_from_a_plan(family: sc.Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan is carried out as it is, without scoring, recovered, and judged by the budget it was made for."""
+    file = family.folder / "plans" / "0.5x.json"
+
+    def run(budget: sc.Budget, out: str) -> sc.Run:
+        recipe = small.recipe(budget, target="onnxruntime:fp32", measure=PATIENT, plan=str(file))
+        data = (small.batches(), small.batches(4, seed=2))
+        return sc.compress(
+            small.network(), data, recipe=recipe, out=tmp_path / out, device=priced.device(), quiet=True
+        )
+
+    with counted(monkeypatch) as seen:
+        met = run(sc.Budget(latency="0.5x"), "run")
+    assert seen == [] and met.verdict == "met"
+    assert sc.Plan.load(met.folder / "plan.json") == family.plan("0.5x")
+    (row,) = met.record["budgets"]
+    assert row["ratio"] == pytest.approx(family.points[1].predicted_ratio, rel=0.05)
+    # For a smaller budget than the plan is for, a correction cuts more.
+    assert run(sc.Budget(latency="0.45x"), "less").verdict == "met"
+    with pytest.raises(RunFolderError, match="another"):
+        sc.compress(
+            small.network(), (small.batches(), small.batches(4, seed=2)), budget=sc.Budget(latency="0.5x"),
+            plan=family.folder / "plans" / "0.8x.json", out=met.folder, device=priced.device(), quiet=True,
+        )  # fmt: skip
 
 
 def test_damaged_scores_are_refused_by_name(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def compress(
     minimise: Annotated[
         str | None, typer.Option(help="latency, size, params or macs, where only quality has a budget.")
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Cut by this plan, such as one of a sweep's.")
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Runtime and dtype; onnxruntime:auto by default.")
     ] = None,
@@ -73,6 +76,7 @@ def compress(
         "free_outputs": free_outputs_from(free_outputs) or None,
         "task": task,
         "minimise": minimise,
+        "plan": str(plan) if plan is not None else None,
         "target": target,
         "device": device,
         "seed": seed,

@@ -211,7 +211,7 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {k: _share(job, k, alive, plan) for k in shares},
+        "shares": {k: share_of(job, k, alive, plan) for k in shares},
         "smallest": smallest,
         "plan": plan.to_json()["digest"],
         "dtype": chosen.dtype,
@@ -244,7 +244,7 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
         return _smallest(job), True
 
 
-def _share(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
+def share_of(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
     """What a cut has of the dense model's cost of this kind."""
     if kind == "latency":
         return predicted_share(job, plan) or 0.0

@@ -23,8 +23,8 @@ from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
-from secateur.pipeline.rounds import run_rounds, run_until_quality
-from secateur.planning import Budget, Ties
+from secateur.pipeline.rounds import run_plan, run_rounds, run_until_quality
+from secateur.planning import Budget, Plan, Ties, dead_atoms
 from secateur.recipe import Recipe
 from secateur.surgery import lasting_ties
 from secateur.task import Inputs, Task, call, classification, logits
@@ -62,6 +62,7 @@ def compress(
     out: str | os.PathLike[str] = "run",
     task: Task | None = None,
     minimise: str | None = None,
+    plan: str | os.PathLike[str] | None = None,
     seed: int = 0,
     example_inputs: Inputs | None = None,
     device: Device | None = None,
@@ -74,7 +75,8 @@ def compress(
     Args:
         model: the trained model.
         data: ``(train_loader, eval_loader)``; everything chosen is chosen on a part of the training data.
-        recipe: all options; instead of it ``budget``, ``target``, ``minimise`` and ``seed`` over the defaults.
+        recipe: all options; instead of it ``budget``, ``target``, ``minimise``, ``seed`` and ``plan``, the file of a
+            plan that is carried out instead of looking for one.
         out: the run folder.
         task: loss and metric; classification by default.
         example_inputs: by default a batch of the data.
@@ -85,7 +87,10 @@ def compress(
         RequestError: a wrong model, data, budget or folder; nothing new is written.
         Infeasible: no cut meets the budget; said before any training, and recorded.
     """
-    recipe = recipe or Recipe(budget=budget or Budget(), target=target, minimise=minimise, seed=seed)
+    picked = None if plan is None else os.fspath(plan)
+    recipe = recipe or Recipe(
+        budget=budget or Budget(), target=target, minimise=minimise, plan=picked, seed=seed
+    )
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     wanted = Target.parse(recipe.target)
     if not isinstance(data, Data):
@@ -96,12 +101,18 @@ def compress(
     check_data(data, classes=classes_of(model, example, task))
     ties = ties_of(model, groups, recipe)
     hashes = {"model": model_hash(model), "data": fingerprint(data)}
+    settled = None if recipe.plan is None else _settled(recipe.plan, groups)
+    if settled is not None:
+        hashes["plan"] = settled.to_json()["digest"]
     with open_folder(out, recipe, hashes) as folder:
         job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties)
         try:
-            check_counts(job)
+            if settled is None:
+                check_counts(job)
             dense = dense_model(job)
-            if recipe.minimise is not None:
+            if settled is not None:
+                state, degree = run_plan(job, dense, settled)
+            elif recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)
             else:
                 degree = find_degree(job, dense)
@@ -112,6 +123,13 @@ def compress(
         outcome = finish(job, dense, degree, state)
         verdict = conclude(job, dense, outcome, started, hashes)
     return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)
+
+
+def _settled(path: str, groups: Groups) -> Plan:
+    """The plan in a file, if it is for this model."""
+    plan = Plan.load(path)
+    dead_atoms(groups, plan)
+    return plan
 
 
 def ties_of(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:

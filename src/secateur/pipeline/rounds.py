@@ -20,11 +20,12 @@ from secateur.coupling import Groups
 from secateur.data import evaluate
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, timed
-from secateur.pipeline.degree import Degree, Dense, plan_for, predicted_ms
+from secateur.pipeline.degree import DRIVERS, Degree, Dense, driver_of, plan_for, predicted_ms, share_of
 from secateur.pipeline.job import Costs, Job, points_lost, regroup, scored
 from secateur.pipeline.prediction import prepare
 from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
+from secateur.scoring import Scores
 from secateur.surgery import cut_groups, load, save
 
 FACTOR = 0.85  # of the cost that is left, when only a quality budget says where to stop
@@ -55,12 +56,14 @@ class Step:
         dtype: of the short measurement after it.
         care: floors, for this round.
         last: whether it is recovered for as long as a last round.
+        plan: what is cut, where that is settled; the shares are then not looked at.
     """
 
     shares: Mapping[str, float]
     dtype: str
     care: Care
     last: bool
+    plan: Plan | None = None
 
 
 def count_rounds(job: Job, shares: Mapping[str, float]) -> int:
@@ -88,6 +91,19 @@ def run_rounds(job: Job, dense: Dense, degree: Degree) -> State:
         step = Step(shares_at(degree.shares, number / total), degree.dtype, care, last=number == total)
         state = one_round(job, dense, state, step)
     return state
+
+
+def run_plan(job: Job, dense: Dense, plan: Plan) -> tuple[State, Degree]:
+    """Cuts to a plan that was picked before, in one round, recovered as a last one is."""
+    dtype = dense.dtype(job)
+    prepare(job, dtype)
+    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
+    drivers = {driver_of(job, a.kind) for a in job.recipe.budget.amounts() if a.kind in DRIVERS}
+    shares = {driver: share_of(job, driver, alive, plan) for driver in sorted(drivers)}
+    state = one_round(
+        job, dense, State(0, job.model, None), Step(shares, dtype, Care(), last=True, plan=plan)
+    )
+    return state, Degree(shares, dtype)
 
 
 def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
@@ -131,8 +147,7 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
     number = state.number + 1
     home = job.folder.round(number)
     groups = job.groups if state.plan is None else regroup(job, state.model)
-    scores = job.scores if state.plan is None else scored(job, state.model, groups)
-    plan = plan_for(job, scores, step.shares, step.care)
+    plan = step.plan or plan_for(job, _scores(job, state, groups), step.shares, step.care)
     cut = cut_groups(groups, plan)
     model = cut.module
     before = evaluate(model, job.data.select, job.task).metric
@@ -168,6 +183,10 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
         "recovery": recovered.to_json() if recovered else None,
         "timings": [timing] if timing else [],
     }
+
+
+def _scores(job: Job, state: State, groups: Groups) -> Scores:
+    return job.scores if state.plan is None else scored(job, state.model, groups)
 
 
 def _recoverer(job: Job, last: bool) -> Recoverer | None:

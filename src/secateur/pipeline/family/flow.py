@@ -20,7 +20,7 @@ from secateur.pipeline.degree import Dense
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.family.asked import BUDGETS, Asked, Request
 from secateur.pipeline.family.front import dominators, spread
-from secateur.pipeline.family.points import least_share, measured, plan_file, share_of, solved
+from secateur.pipeline.family.points import asked_share, least_share, measured, plan_file, solved
 from secateur.pipeline.family.record import Measured, Point, Sweep, plain
 from secateur.pipeline.flow import classes_of, dense_model, ties_of
 from secateur.pipeline.folder import open_folder
@@ -124,7 +124,7 @@ def _amounts(job: Job, dense: Dense, asked: Asked) -> list[Amount]:
     budgets = asked.named
     if isinstance(asked.budgets, int):
         budgets = asked.spread(job.folder.journal.step("smallest", least_share, job, dense, asked.kind))
-    return sorted(asked.amounts(budgets), key=lambda a: -share_of(job, dense, a))
+    return sorted(asked.amounts(budgets), key=lambda a: -asked_share(job, dense, a))
 
 
 def _solved(job: Job, dense: Dense, amounts: Sequence[Amount]) -> list[Point]:

@@ -21,7 +21,7 @@ from secateur.planning import Amount, Plan, dead_atoms
 FINEST = 1e-6  # a share that no plan reaches
 
 
-def share_of(job: Job, dense: Dense, amount: Amount) -> float:
+def asked_share(job: Job, dense: Dense, amount: Amount) -> float:
     """A budget as a share of the dense model's cost."""
     base = {"latency": dense.latency_ms, "size": float(dense.size), **job.dense_counts}[amount.kind]
     return amount.value if amount.relative else min(1.0, amount.value / base)
@@ -38,7 +38,7 @@ def least_share(job: Job, dense: Dense, kind: str) -> float:
 
 def solved(job: Job, dense: Dense, amount: Amount) -> dict[str, Any]:
     """The plan for a budget, in ``plans/``, with what it costs and, if there are data, what it keeps untrained."""
-    share, driver = share_of(job, dense, amount), driver_of(job, amount.kind)
+    share, driver = asked_share(job, dense, amount), driver_of(job, amount.kind)
     try:
         plan = plan_for(job, job.scores, {driver: _aimed(job, dense, driver, share)})
     except Infeasible as error:
