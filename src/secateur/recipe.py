@@ -20,7 +20,7 @@ from typing import Any
 from secateur.errors import RecipeError
 from secateur.planning import Budget
 
-CRITERIA = ("magnitude", "taylor", "random")
+CRITERIA = ("magnitude", "taylor", "random", "auto")
 ALLOCATORS = ("global", "uniform")
 MINIMISED = ("latency", "size", "params", "macs")
 OPTIMISERS = ("adamw", "sgd")
@@ -29,7 +29,8 @@ FORMS = ("graph", "module", "auto")
 
 @dataclass(frozen=True)
 class CriterionOptions:
-    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``."""
+    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``; ``auto``
+    compares them at the cost that is asked, on held-out data, and takes the best."""
 
     name: str = "taylor"
     p: float = 2.0
@@ -140,6 +141,10 @@ class Recipe:
         if quality and self.plan is not None:
             raise RecipeError(
                 "plan= goes with the cost budget that it was made for, such as latency=0.5x; give that as well"
+            )
+        if self.plan is not None and self.criterion.name == "auto":
+            raise RecipeError(
+                "plan= settles what is cut, so criterion=auto has nothing to rank; name a criterion"
             )
         if quality and self.minimise is None:
             object.__setattr__(self, "minimise", "latency")

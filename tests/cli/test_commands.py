@@ -97,6 +97,7 @@ def test_analyze(project, secateur):
             "blocks",
             "suitability",
             "sensitivity",
+            "criterion",
         )
     }
     # conv1 16·9+16, norm 2·16, conv2 16·16·9+16, inner 16·24+24, head 24·4+4

@@ -21,6 +21,7 @@ from secateur.cli.options import (
     free_outputs_from,
     json_arguments,
     shape_from,
+    with_criterion,
 )
 from secateur.cli.screen import check_file, count, line, share, table, write_json
 from secateur.errors import RecipeError
@@ -54,7 +55,7 @@ def sweep(
         str, typer.Option(metavar="N", help="How many plans are exported and measured, or all.")
     ] = "3",
     criterion: Annotated[
-        str | None, typer.Option(help="taylor, magnitude or random; magnitude where there are no data.")
+        str | None, typer.Option(help="taylor, magnitude, random, or auto; magnitude without data.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     out: Annotated[
@@ -73,8 +74,10 @@ def sweep(
     from secateur.pipeline import Asked
 
     check_file(json, "--json")
-    if data is None and criterion == "taylor":
-        raise RecipeError("--criterion taylor is computed on data; give --data, or --criterion magnitude")
+    if data is None and criterion in ("taylor", "auto"):
+        raise RecipeError(
+            f"--criterion {criterion} is computed on data; give --data, or --criterion magnitude"
+        )
     asked = Asked(kind, _budgets(budgets, points), _measure(measure))
     options = {
         "model": model,
@@ -86,7 +89,6 @@ def sweep(
         "free_outputs": free_outputs_from(free_outputs) or None,
         "task": task,
         "target": target,
-        "criterion": None if criterion is None else {"name": criterion},
         "seed": seed,
     }
     recipe = build_recipe(
@@ -94,7 +96,7 @@ def sweep(
         options,
         {kind: asked.named[0]},
         assignments(data_option, "--data-option"),
-        set,
+        with_criterion(set, criterion),
         needs_data=False,
     )
     found = sweep_recipe(recipe, asked, out, quiet)

@@ -23,7 +23,7 @@ from secateur.pipeline.artifacts import build, one_sample, timed
 from secateur.pipeline.job import Job
 from secateur.pipeline.prediction import fit_of_run, predicted_share, prepare
 from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, dead_atoms, plan_of
-from secateur.scoring import Scores
+from secateur.scoring import Random, Scores, score
 from secateur.surgery import cut_groups
 
 DRIVERS = {
@@ -110,9 +110,22 @@ def check_counts(job: Job) -> None:
     asked = {a.kind: a.asked for a in job.recipe.budget.amounts() if a.kind in ("params", "macs")}
     if asked:
         graph = job.groups.graph
-        allocate(
-            job.scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding, ties=job.ties
-        )
+        scores = score(
+            job.model, job.groups, Random(), cells=False
+        )  # what is possible does not depend on them
+        allocate(scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding, ties=job.ties)
+
+
+def first_shares(job: Job, dense: Dense) -> dict[str, float]:
+    """Shares of the dense costs to begin with: what is asked, a little less of a latency that is predicted."""
+    shares = count_shares(job)
+    for amount in measured_kinds(job):
+        driver = driver_of(job, amount.kind)
+        guess = amount.limit(_dense_value(dense, amount.kind)) / _dense_value(dense, amount.kind)
+        if driver == "latency":
+            guess *= AIM / dense.ratio(dense.dtype(job))
+        shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
+    return shares
 
 
 def find_degree(job: Job, dense: Dense) -> Degree:
@@ -121,17 +134,11 @@ def find_degree(job: Job, dense: Dense) -> Degree:
     Raises:
         Infeasible: even the smallest model is over a budget; names the nearest possible.
     """
-    shares = count_shares(job)
     wanted = measured_kinds(job)
     if not wanted:
-        return Degree(shares, job.target.dtypes[-1])
+        return Degree(count_shares(job), job.target.dtypes[-1])
     prepare(job, dense.dtype(job))
-    for amount in wanted:
-        driver = driver_of(job, amount.kind)
-        guess = amount.limit(_dense_value(dense, amount.kind)) / _dense_value(dense, amount.kind)
-        if driver == "latency":
-            guess *= AIM / dense.ratio(dense.dtype(job))
-        shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
+    shares = first_shares(job, dense)
     best: Degree | None = None
     tried: set[str] = set()
     for number in range(PROBES):
@@ -241,7 +248,7 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
     try:
         return plan_for(job, job.scores, shares), False
     except Infeasible:
-        return _smallest(job), True
+        return smallest(job, job.scores), True
 
 
 def share_of(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
@@ -291,9 +298,10 @@ def _next(
     return out
 
 
-def _smallest(job: Job) -> Plan:
-    problem = Problem(job.scores, job.rounding, None, ties=job.ties)
-    return plan_of(job.groups, problem.dead(problem.floors), job.scores.orders)
+def smallest(job: Job, scores: Scores) -> Plan:
+    """The smallest plan there is: of every group the least, by these scores the best of it."""
+    problem = Problem(scores, job.rounding, None, ties=job.ties)
+    return plan_of(job.groups, problem.dead(problem.floors), scores.orders)
 
 
 def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:

@@ -23,9 +23,10 @@ from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
+from secateur.pipeline.ranking import settle_criterion
 from secateur.pipeline.rounds import run_plan, run_rounds, run_until_quality
 from secateur.planning import Budget, Plan, Ties, dead_atoms
-from secateur.recipe import Recipe
+from secateur.recipe import CriterionOptions, Recipe
 from secateur.surgery import lasting_ties
 from secateur.task import Inputs, Task, call, classification, logits
 
@@ -63,6 +64,7 @@ def compress(
     task: Task | None = None,
     minimise: str | None = None,
     plan: str | os.PathLike[str] | None = None,
+    criterion: str = "taylor",
     seed: int = 0,
     example_inputs: Inputs | None = None,
     device: Device | None = None,
@@ -75,8 +77,8 @@ def compress(
     Args:
         model: the trained model.
         data: ``(train_loader, eval_loader)``; everything chosen is chosen on a part of the training data.
-        recipe: all options; instead of it ``budget``, ``target``, ``minimise``, ``seed`` and ``plan``, the file of a
-            plan that is carried out instead of looking for one.
+        recipe: all options; instead of it ``budget``, ``target``, ``minimise``, ``seed``, ``criterion``, and ``plan``,
+            the file of a plan that is carried out instead of looking for one.
         out: the run folder.
         task: loss and metric; classification by default.
         example_inputs: by default a batch of the data.
@@ -89,8 +91,9 @@ def compress(
     """
     picked = None if plan is None else os.fspath(plan)
     recipe = recipe or Recipe(
-        budget=budget or Budget(), target=target, minimise=minimise, plan=picked, seed=seed
-    )
+        budget=budget or Budget(), target=target, minimise=minimise, plan=picked,
+        criterion=CriterionOptions(criterion), seed=seed,
+    )  # fmt: skip
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     wanted = Target.parse(recipe.target)
     if not isinstance(data, Data):
@@ -110,6 +113,7 @@ def compress(
             if settled is None:
                 check_counts(job)
             dense = dense_model(job)
+            settle_criterion(job, dense)
             if settled is not None:
                 state, degree = run_plan(job, dense, settled)
             elif recipe.minimise is not None:

@@ -14,10 +14,11 @@ from secateur.coupling import Groups, find_groups
 from secateur.data import Data
 from secateur.deploy import Target
 from secateur.graph import trace
+from secateur.pipeline.criteria import made
 from secateur.pipeline.folder import RunFolder
 from secateur.planning import Allocator, Global, Rounding, Ties, Uniform
-from secateur.recipe import Recipe
-from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, load_scores, save_scores, score
+from secateur.recipe import CriterionOptions, Recipe
+from secateur.scoring import Scores, load_scores, save_scores, score
 from secateur.task import Inputs, Task
 
 
@@ -81,6 +82,12 @@ class Job:
         """Parameters and multiply-adds of the dense model."""
         return {"params": self.costs.params.of(self.everything), "macs": self.costs.macs.of(self.everything)}
 
+    @property
+    def criterion(self) -> CriterionOptions:
+        """The recipe's criterion, or what ``auto`` was settled on."""
+        settled = self.folder.journal.steps.get("criterion")
+        return self.recipe.criterion if settled is None else CriterionOptions(**settled["chosen"])
+
     @cached_property
     def scores(self) -> Scores:
         """Saliencies of the dense model, kept in the run's folder: a run that goes on does not score again."""
@@ -128,19 +135,13 @@ class Job:
             Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
 
 
-def criterion_of(job: Job) -> Criterion:
-    """The recipe's criterion."""
-    options = job.recipe.criterion
-    if options.name == "taylor":
-        return Taylor(batches=options.batches)
-    if options.name == "random":
-        return Random(seed=job.recipe.seed)
-    return Magnitude(p=options.p)
-
-
-def scored(job: Job, model: nn.Module, groups: Groups) -> Scores:
-    """Scores a model with the recipe's criterion, on training data."""
-    return score(model, groups, criterion_of(job), job.data.train, job.task)
+def scored(job: Job, model: nn.Module, groups: Groups, options: CriterionOptions | None = None) -> Scores:
+    """Scores a model with the run's criterion, or another, on training data in the same order every time."""
+    if hasattr(job.data.train, "set_epoch"):
+        job.data.train.set_epoch(
+            0
+        )  # or the order, and with it a resumed run, would depend on what was read before
+    return score(model, groups, made(options or job.criterion, job.recipe.seed), job.data.train, job.task)
 
 
 def regroup(job: Job, model: nn.Module) -> Groups:

@@ -20,6 +20,7 @@ from secateur.coupling import Groups
 from secateur.data import evaluate
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, timed
+from secateur.pipeline.criteria import made
 from secateur.pipeline.degree import DRIVERS, Degree, Dense, driver_of, plan_for, predicted_ms, share_of
 from secateur.pipeline.job import Costs, Job, points_lost, regroup, scored
 from secateur.pipeline.prediction import prepare
@@ -179,6 +180,7 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
         "metric_before": before,
         "metric_after": after,
         "seconds": time.perf_counter() - start,
+        "criterion": None if step.plan is not None else str(made(job.criterion, job.recipe.seed)),
         "verification": cut.verification.max_relative_error,
         "recovery": recovered.to_json() if recovered else None,
         "timings": [timing] if timing else [],

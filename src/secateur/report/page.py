@@ -14,6 +14,7 @@ from secateur.errors import RunFolderError
 from secateur.files import whole_file
 from secateur.report import sections, variants, verdict
 from secateur.report.charts import Svg
+from secateur.report.criteria import criteria
 from secateur.report.engine import rendered
 from secateur.report.figures import quantity, times
 from secateur.report.final import final_metric, metric_text
@@ -53,6 +54,7 @@ class View:
     timings: Table | None
     classes: Table | None
     baselines: Table | None
+    criteria: Table | None
     locks: Table | None
     picture: Svg | None
     environment: tuple[tuple[str, str], ...]
@@ -152,6 +154,7 @@ def _view(run: Run, key: str) -> View:
         timings=sections.timings(run),
         classes=sections.classes(run),
         baselines=sections.baselines(run),
+        criteria=_criteria(run),
         locks=sections.locks(run),
         picture=_picture(run),
         environment=sections.environment(run),
@@ -162,6 +165,12 @@ def _picture(run: Run) -> Svg | None:
     """Which layers of the dense model are coupled; records of earlier versions do not say enough."""
     record = run.analysis.record if run.analysis is not None else {}
     return picture(record, _model(run) or "The model before the cut") if record.get("weights") else None
+
+
+def _criteria(run: Run) -> Table | None:
+    """What ``criterion: auto`` compared."""
+    record = run.analysis.record if run.analysis is not None else {}
+    return criteria(record.get("criterion"), run.verdict.metric_name if run.verdict else "metric")
 
 
 def _title(run: Run) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from secateur.files import whole_file
 from secateur.report import charts
 from secateur.report.charts import Series
+from secateur.report.criteria import criteria
 from secateur.report.engine import rendered
 from secateur.report.figures import MISSING, interval, quantity
 from secateur.report.final import in_text, named_metric
@@ -41,6 +42,7 @@ def write_sweep(record: Mapping[str, Any], out: Path) -> Path:
         facts=_facts(record),
         chart=_chart(record),
         points=_table(record),
+        criteria=criteria(record["ranking"], record["metric"]["name"]) if record["ranking"] else None,
         setup=_setup(record),
         picked=_picked(record),
     )

@@ -16,16 +16,25 @@ from secateur.data import Data, check_data, fingerprint, split_data
 from secateur.deploy import Target
 from secateur.errors import InputError, RecipeError
 from secateur.graph import trace
+from secateur.pipeline.criteria import made
 from secateur.pipeline.degree import Dense
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.family.asked import BUDGETS, Asked, Request
 from secateur.pipeline.family.front import dominators, spread
-from secateur.pipeline.family.points import asked_share, least_share, measured, plan_file, solved
+from secateur.pipeline.family.points import (
+    asked_share,
+    least_share,
+    measured,
+    middle_shares,
+    plan_file,
+    solved,
+)
 from secateur.pipeline.family.record import Measured, Point, Sweep, plain
 from secateur.pipeline.flow import classes_of, dense_model, ties_of
 from secateur.pipeline.folder import open_folder
-from secateur.pipeline.job import Job, criterion_of
+from secateur.pipeline.job import Job
 from secateur.pipeline.prediction import fit_of_run, prepare
+from secateur.pipeline.ranking import settle_criterion
 from secateur.planning import Amount, Budget
 from secateur.recipe import CriterionOptions, Recipe
 from secateur.report import write_sweep
@@ -41,6 +50,7 @@ def sweep(
     measure: int | None = 3,
     recipe: Recipe | None = None,
     target: str = "onnxruntime:auto",
+    criterion: str | None = None,
     out: str | os.PathLike[str] = "sweep",
     task: Task | None = None,
     seed: int = 0,
@@ -60,7 +70,8 @@ def sweep(
         kind: ``latency``, ``size``, ``params`` or ``macs``.
         budgets: amounts of it, such as ``"0.5x"`` or ``"12ms"``; or how many are spread over what can be had.
         measure: how many of the plans are exported and measured, spread over the family; None measures all.
-        recipe: all other options (its budget is not looked at); instead of it ``target`` and ``seed``.
+        recipe: all other options (its budget is not looked at); instead of it ``target``, ``criterion`` (``taylor``
+            by default, ``magnitude`` without data) and ``seed``.
         out: a folder for ``sweep.json``, ``sweep.html``, ``plans`` and the artifacts.
         task: loss and metric; classification by default.
         example_inputs: needed without data.
@@ -71,7 +82,17 @@ def sweep(
         RequestError: a wrong model, data, budget or folder; nothing new is written.
     """
     asked = Asked(kind, budgets if isinstance(budgets, int) else tuple(budgets), measure)
-    recipe = _settled(recipe or Recipe(budget=_some_budget(asked), target=target, seed=seed), asked, data)
+    if recipe is None:
+        options = CriterionOptions(criterion or ("magnitude" if data is None else "taylor"))
+        recipe = Recipe(budget=_some_budget(asked), target=target, criterion=options, seed=seed)
+    elif data is None and recipe.criterion == CriterionOptions():
+        recipe = replace(recipe, criterion=CriterionOptions("magnitude"))
+    recipe = replace(recipe, budget=_some_budget(asked))
+    if data is None and recipe.criterion.name not in ("magnitude", "random"):
+        raise RecipeError(
+            f"criterion={recipe.criterion.name} is computed on data, and there are none; give data, or "
+            "criterion=magnitude"
+        )
     wanted = Target.parse(recipe.target)
     labelled = data is not None
     if data is None:
@@ -92,6 +113,7 @@ def sweep(
         dense = dense_model(job)
         prepare(job, dense.dtype(job), always=True)
         amounts = _amounts(job, dense, asked)
+        settle_criterion(job, dense, middle_shares(job, dense, amounts))
         points = _solved(job, dense, amounts)
         points = _with_measurements(job, dense, amounts, points, asked.measure)
         axes, points = _with_front(job, dense, points)
@@ -100,18 +122,6 @@ def sweep(
         folder.write_lines("measurements.jsonl", [*dense.timings, *_timings(job)])
         write_sweep(record, folder.root / "sweep.html")
     return Sweep(Path(out), tuple(points), record)
-
-
-def _settled(recipe: Recipe, asked: Asked, data: object) -> Recipe:
-    """The recipe with a criterion that can be computed from what is there."""
-    if data is not None or recipe.criterion.name in ("magnitude", "random"):
-        return replace(recipe, budget=_some_budget(asked))
-    if recipe.criterion != CriterionOptions():
-        raise RecipeError(
-            f"criterion={recipe.criterion.name} is computed on data, and there are none; give data, or "
-            "criterion=magnitude"
-        )
-    return replace(recipe, budget=_some_budget(asked), criterion=replace(recipe.criterion, name="magnitude"))
 
 
 def _some_budget(asked: Asked) -> Budget:
@@ -213,7 +223,8 @@ def _record(
         "model": job.recipe.model or type(job.model).__name__,
         "target": str(job.target),
         "threads": job.threads,
-        "criterion": str(criterion_of(job)),
+        "criterion": str(made(job.criterion, job.recipe.seed)),
+        "ranking": job.folder.journal.steps.get("criterion"),
         "seed": job.recipe.seed,
         "metric": {"name": job.task.name, "higher_is_better": job.task.higher_is_better}
         if job.labelled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from secateur.pipeline.judge import counts
 from secateur.pipeline.prediction import fit_of_run
 from secateur.pipeline.untrained import untrained
 from secateur.planning import Amount, Plan, dead_atoms
+from secateur.scoring import Random, score
 
 FINEST = 1e-6  # a share that no plan reaches
 
@@ -29,11 +31,19 @@ def asked_share(job: Job, dense: Dense, amount: Amount) -> float:
 
 def least_share(job: Job, dense: Dense, kind: str) -> float:
     """The smallest share of the dense model's cost that a plan can have, as far as it can be told without measuring."""
+    scores = score(job.model, job.groups, Random(), cells=False)  # what is possible does not depend on them
     try:
-        plan_for(job, job.scores, {driver_of(job, kind): FINEST})
+        plan_for(job, scores, {driver_of(job, kind): FINEST})
     except Infeasible as error:
         return _share_of_driver(job, dense, driver_of(job, kind), error.nearest or 0.0)
     return FINEST
+
+
+def middle_shares(job: Job, dense: Dense, amounts: Sequence[Amount]) -> dict[str, float]:
+    """The shares of the middle one of several budgets."""
+    amount = amounts[len(amounts) // 2]
+    driver = driver_of(job, amount.kind)
+    return {driver: _aimed(job, dense, driver, asked_share(job, dense, amount))}
 
 
 def solved(job: Job, dense: Dense, amount: Amount) -> dict[str, Any]:
