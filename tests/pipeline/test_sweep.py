@@ -20,7 +20,7 @@ from secateur.errors import CorruptFile, InputError, RecipeError, RunFolderError
 from secateur.pipeline import job
 from secateur.pipeline.family.asked import Asked
 from secateur.pipeline.family.front import dominators, spread
-from secateur.recipe import MeasureOptions
+from secateur.recipe import CriterionOptions, MeasureOptions
 from secateur.scoring import Run
 from tests.latency import priced
 from tests.pipeline import small
@@ -223,6 +223,23 @@ def test_a_run_goes_on_from_a_plan(family: sc.Sweep, tmp_path: Path, monkeypatch
             small.network(), (small.batches(), small.batches(4, seed=2)), budget=sc.Budget(latency="0.5x"),
             plan=family.folder / "plans" / "0.8x.json", out=met.folder, device=priced.device(), quiet=True,
         )  # fmt: skip
+
+
+def test_the_criterion_may_be_left_open(tmp_path: Path) -> None:
+    recipe = small.recipe(sc.Budget(params="0.5x"), criterion=CriterionOptions("auto"))
+    found = go(
+        tmp_path / "s",
+        small.device(),
+        recipe=recipe,
+        kind="params",
+        budgets=("0.8x", "0.5x", "0.3x"),
+        measure=0,
+    )
+    ranking = found.record["ranking"]
+    assert ranking["shares"] == {"params": 0.5} and found.record["criterion"] == ranking["used"]
+    assert "Which criterion" in (found.folder / "sweep.html").read_text()
+    with pytest.raises(RecipeError, match="computed on data"):
+        go(tmp_path / "t", data=None, example_inputs=small.batches(1)[0][0], recipe=recipe)
 
 
 def test_damaged_scores_are_refused_by_name(tmp_path: Path) -> None:

@@ -137,10 +137,10 @@ class Job:
 
 def scored(job: Job, model: nn.Module, groups: Groups, options: CriterionOptions | None = None) -> Scores:
     """Scores a model with the run's criterion, or another, on training data in the same order every time."""
-    if hasattr(job.data.train, "set_epoch"):
-        job.data.train.set_epoch(
-            0
-        )  # or the order, and with it a resumed run, would depend on what was read before
+    if hasattr(
+        job.data.train, "set_epoch"
+    ):  # else what was read before would decide, and a resumed run differ
+        job.data.train.set_epoch(0)
     return score(model, groups, made(options or job.criterion, job.recipe.seed), job.data.train, job.task)
 
 
