@@ -15,7 +15,7 @@ from torch import nn
 from secateur.bench import Effort
 from secateur.deploy import Artifact
 from secateur.pipeline.artifacts import build, timed
-from secateur.pipeline.degree import Dense, plan_for
+from secateur.pipeline.degree import Dense, plan_for, reference_of
 from secateur.pipeline.job import Job
 from secateur.pipeline.judge import artifact_evaluation
 from secateur.pipeline.untrained import untrained
@@ -100,7 +100,7 @@ def _measured(
 ) -> dict[str, Any]:
     where = "probes/" + name.replace(",", "").replace(" ", "-")
     (artifact,) = build(job, module, where, where.rpartition("/")[2], (dtype,))
-    reference = next(a for a in dense.artifacts if a.name == dense.reference)
+    reference = reference_of(dense)
     effort = Effort(width=0.05, seconds=job.recipe.measure.seconds / 4)
     timings = timed(job, [reference, artifact], "baseline", reference.name, effort)
     metric = artifact_evaluation(job, artifact).metric

@@ -10,7 +10,7 @@ infeasible.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,16 @@ class Dense:
         """Median of the reference."""
         return float(self.timing["median_ms"])
 
+    def value(self, kind: str) -> float:
+        """What a relative budget of this kind refers to: ms or bytes."""
+        values = {
+            "size": self.size,
+            "memory": self.memory,
+            "p95": self.timing["p95_ms"],
+            "latency": self.latency_ms,
+        }
+        return float(values[kind])
+
     def dtype(self, job: Job) -> str:
         """The dtype that predictions are made in: the reference's, if the target has it."""
         own = next(a.dtype for a in self.artifacts if a.name == self.reference)
@@ -83,10 +93,19 @@ class Dense:
 
 @dataclass(frozen=True)
 class Degree:
-    """Shares of the dense model's counts to cut to, ``{"macs": 0.4, ...}``, and the dtype that measured faster."""
+    """How much to cut.
+
+    Args:
+        shares: of the dense model's counts to cut to, ``{"macs": 0.4, ...}``.
+        dtype: the one that measured faster.
+        uses: how much of each measured budget an untrained cut to these shares used.
+        given_up: which budget was let go of for another's sake, in words; nothing is cut for it any more.
+    """
 
     shares: Mapping[str, float]
     dtype: str
+    uses: Mapping[str, float] = field(default_factory=dict)
+    given_up: str = ""
 
 
 def measured_kinds(job: Job) -> list[Amount]:
@@ -121,7 +140,7 @@ def first_shares(job: Job, dense: Dense) -> dict[str, float]:
     shares = count_shares(job)
     for amount in measured_kinds(job):
         driver = driver_of(job, amount.kind)
-        guess = amount.limit(_dense_value(dense, amount.kind)) / _dense_value(dense, amount.kind)
+        guess = amount.limit(dense.value(amount.kind)) / dense.value(amount.kind)
         if driver == "latency":
             guess *= AIM / dense.ratio(dense.dtype(job))
         shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
@@ -146,11 +165,11 @@ def find_degree(job: Job, dense: Dense) -> Degree:
         shares = {
             k: max(v, probe["shares"].get(k, 0.0)) if probe["smallest"] else v for k, v in shares.items()
         }
-        ratios = {a.kind: _reading(probe, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
+        ratios = {a.kind: _reading(probe, a.kind) / a.limit(dense.value(a.kind)) for a in wanted}
         job.say(f"  probe {number + 1}: " + _words(shares, wanted, ratios, probe))
         if all(r <= 1.0 for r in ratios.values()):
             if best is None or sum(shares.values()) > sum(best.shares.values()):
-                best = Degree(dict(shares), probe["dtype"])
+                best = Degree(dict(shares), probe["dtype"], ratios)
             if max(ratios.values()) >= SLACK or all(v >= 1.0 for v in shares.values()):
                 return best
         elif probe["smallest"]:
@@ -164,10 +183,10 @@ def find_degree(job: Job, dense: Dense) -> Degree:
     smallest = job.folder.journal.step(
         "probe smallest", _probe, job, dense, PROBES, dict.fromkeys(shares, 0.0)
     )
-    ratios = {a.kind: _reading(smallest, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
+    ratios = {a.kind: _reading(smallest, a.kind) / a.limit(dense.value(a.kind)) for a in wanted}
     if any(r > 1.0 for r in ratios.values()):
         raise _infeasible(wanted, ratios, dense)
-    return Degree(smallest["shares"], smallest["dtype"])
+    return Degree(smallest["shares"], smallest["dtype"], ratios)
 
 
 def plan_for(
@@ -206,7 +225,7 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     artifacts = build(
         job, cut_groups(job.groups, plan).module, f"probes/{number}", "probe", job.target.dtypes
     )
-    reference = next(a for a in dense.artifacts if a.name == dense.reference)
+    reference = reference_of(dense)
     effort = Effort(width=job.recipe.measure.width, seconds=job.recipe.measure.seconds / 2)
     expected = predicted_ms(job, dense, plan)
     timings = timed(job, [reference, *artifacts], f"probe {number}", reference.name, effort, expected)
@@ -234,6 +253,11 @@ def driver_of(job: Job, kind: str) -> str:
     """The cost whose share is varied to keep a budget of this kind."""
     driver = DRIVERS[kind]
     return "macs" if driver == "latency" and fit_of_run(job) is None else driver
+
+
+def reference_of(dense: Dense) -> Artifact:
+    """The artifact that relative latency refers to."""
+    return next(a for a in dense.artifacts if a.name == dense.reference)
 
 
 def predicted_ms(job: Job, dense: Dense, plan: Plan | None) -> dict[str, float | None]:
@@ -269,14 +293,6 @@ def _reading(probe: Mapping[str, Any], kind: str) -> float:
     return float(probe[kind])
 
 
-def _dense_value(dense: Dense, kind: str) -> float:
-    if kind == "size":
-        return float(dense.size)
-    if kind == "memory":
-        return float(dense.memory)
-    return float(dense.timing["p95_ms"]) if kind == "p95" else dense.latency_ms
-
-
 def _next(
     job: Job,
     shares: Mapping[str, float],
@@ -306,8 +322,8 @@ def smallest(job: Job, scores: Scores) -> Plan:
 
 def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:
     amount = max(wanted, key=lambda a: ratios[a.kind])
-    value = ratios[amount.kind] * amount.limit(_dense_value(dense, amount.kind))
-    nearest = value / _dense_value(dense, amount.kind) if amount.relative else value
+    value = ratios[amount.kind] * amount.limit(dense.value(amount.kind))
+    nearest = value / dense.value(amount.kind) if amount.relative else value
     unit = {"latency": "ms", "p95": "ms", "size": " bytes", "memory": " bytes"}[amount.kind]
     written = f"{nearest:.3g}x" if amount.relative else f"{nearest:,.4g}{unit}"
     return Infeasible(

@@ -18,13 +18,14 @@ from secateur.deploy import Artifact, Target
 from secateur.errors import FormError, Infeasible
 from secateur.graph import trace
 from secateur.pipeline.artifacts import build, dense_dtypes, timed
+from secateur.pipeline.backoff import keep_quality, run_until_quality
 from secateur.pipeline.degree import Dense, check_counts, find_degree, measured_kinds, memory_of
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
 from secateur.pipeline.ranking import settle_criterion
-from secateur.pipeline.rounds import run_plan, run_rounds, run_until_quality
+from secateur.pipeline.rounds import run_plan, run_rounds
 from secateur.planning import Budget, Plan, Ties, dead_atoms
 from secateur.recipe import CriterionOptions, Recipe
 from secateur.surgery import lasting_ties
@@ -115,12 +116,13 @@ def compress(
             dense = dense_model(job)
             settle_criterion(job, dense)
             if settled is not None:
-                state, degree = run_plan(job, dense, settled)
+                states, degree = run_plan(job, dense, settled)
+                state, degree = keep_quality(job, dense, degree, states)
             elif recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)
             else:
                 degree = find_degree(job, dense)
-                state = run_rounds(job, dense, degree)
+                state, degree = keep_quality(job, dense, degree, run_rounds(job, dense, degree))
         except Infeasible as error:
             conclude_infeasible(job, str(error), error.nearest, started, hashes)
             raise

@@ -11,7 +11,7 @@ from torch import nn
 from secateur.bench import Device, Effort, default_threads
 from secateur.cost import BoundCost, Macs, Params
 from secateur.coupling import Groups, find_groups
-from secateur.data import Data
+from secateur.data import Data, Evaluation, evaluate
 from secateur.deploy import Target
 from secateur.graph import trace
 from secateur.pipeline.criteria import made
@@ -97,6 +97,11 @@ class Job:
         found = scored(self, self.model, self.groups)
         save_scores(found, file)
         return found
+
+    @cached_property
+    def held_out(self) -> Evaluation:
+        """The dense model on held-out training data: what losses of quality are measured from."""
+        return evaluate(self.model, self.data.select, self.task)
 
     @property
     def has_batch_norm(self) -> bool:

@@ -35,10 +35,10 @@ class Candidate:
     reference_p95_ms: float
 
 
-def artifact_evaluation(job: Job, artifact: Artifact) -> Evaluation:
-    """The artifact's outputs and metric on evaluation data."""
+def artifact_evaluation(job: Job, artifact: Artifact, *, held_out: bool = False) -> Evaluation:
+    """The artifact's outputs and metric on evaluation data, or on held-out training data."""
     session = runtime_named(artifact.runtime).load(job.folder.root / artifact.path, job.threads)
-    return evaluate(session, job.data.evaluate, job.task)
+    return evaluate(session, job.data.select if held_out else job.data.evaluate, job.task)
 
 
 def compare_classes(job: Job, dense: Evaluation, pruned: Evaluation) -> tuple[ClassDelta, ...]:

@@ -9,12 +9,11 @@ import numpy as np
 
 from secateur.bench import Effort
 from secateur.data import evaluate
-from secateur.deploy import runtime_named
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, timed
-from secateur.pipeline.degree import AIM, Dense, driver_of, plan_for, predicted_ms
+from secateur.pipeline.degree import AIM, Dense, driver_of, plan_for, predicted_ms, reference_of
 from secateur.pipeline.job import Job
-from secateur.pipeline.judge import counts
+from secateur.pipeline.judge import artifact_evaluation, counts
 from secateur.pipeline.prediction import fit_of_run
 from secateur.pipeline.untrained import untrained
 from secateur.planning import Amount, Plan, dead_atoms
@@ -25,7 +24,8 @@ FINEST = 1e-6  # a share that no plan reaches
 
 def asked_share(job: Job, dense: Dense, amount: Amount) -> float:
     """A budget as a share of the dense model's cost."""
-    base = {"latency": dense.latency_ms, "size": float(dense.size), **job.dense_counts}[amount.kind]
+    counted = job.dense_counts.get(amount.kind)
+    base = dense.value(amount.kind) if counted is None else counted
     return amount.value if amount.relative else min(1.0, amount.value / base)
 
 
@@ -80,16 +80,13 @@ def measured(job: Job, dense: Dense, amount: Amount) -> dict[str, Any]:
     plan = Plan.load(job.folder.root / plan_file(amount))
     where = f"artifacts/{amount.asked.replace(' ', '')}"
     artifacts = build(job, untrained(job, plan), where, amount.asked, job.target.dtypes)
-    reference = next(a for a in dense.artifacts if a.name == dense.reference)
+    reference = reference_of(dense)
     effort = Effort(width=job.recipe.measure.width, seconds=job.recipe.measure.seconds)
     told = predicted_ms(job, dense, plan)
     timings = timed(job, [reference, *artifacts], f"sweep {amount.asked}", reference.name, effort, told)
     fastest = min((t for t in timings if t["artifact"] != reference.name), key=lambda t: t["ratio"])
     chosen = next(a for a in artifacts if a.name == fastest["artifact"])
-    metric = None
-    if job.labelled:
-        session = runtime_named(chosen.runtime).load(job.folder.root / chosen.path, job.threads)
-        metric = evaluate(session, job.data.select, job.task).metric
+    metric = artifact_evaluation(job, chosen, held_out=True).metric if job.labelled else None
     return {
         "artifact": str(chosen.path),
         "dtype": chosen.dtype,
