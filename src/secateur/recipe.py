@@ -25,6 +25,7 @@ ALLOCATORS = ("global", "uniform")
 MINIMISED = ("latency", "size", "params", "macs")
 OPTIMISERS = ("adamw", "sgd")
 FORMS = ("graph", "module", "auto")
+DEPTHS = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Recipe:
         target: runtime and dtype.
         device: where latency is measured.
         threads: of the runtime; as many as there are cores by default.
+        depth: whether blocks may go whole: ``auto`` where latency is predicted, ``on`` for any cost budget, ``off``.
         criterion, allocator, multiple, schedule, recovery, measure: how; see each.
         held_out: share of the training data that choices are made on.
         trained_baselines: also train the dense model and a randomly pruned one as long.
@@ -111,6 +113,7 @@ class Recipe:
     target: str = "onnxruntime:auto"
     device: str = "local"
     threads: int | None = None
+    depth: str = "auto"
     criterion: CriterionOptions = field(default_factory=CriterionOptions)
     allocator: str = "global"
     multiple: int = 8
@@ -126,6 +129,7 @@ class Recipe:
         _one_of("allocator", self.allocator, ALLOCATORS)
         _one_of("optimizer", self.recovery.optimizer, OPTIMISERS)
         _one_of("form", self.form, FORMS)
+        _one_of("depth", self.depth, DEPTHS)
         _one_of("device", self.device, ("local",))
         kinds = {a.kind for a in self.budget.amounts()}
         if "sparsity" in kinds:

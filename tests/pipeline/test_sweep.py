@@ -24,6 +24,7 @@ from secateur.recipe import CriterionOptions, MeasureOptions
 from secateur.scoring import Run
 from tests.latency import priced
 from tests.pipeline import small
+from tests.pipeline.test_depth import Residual
 
 PATIENT = MeasureOptions(
     seconds=2.0, rounds=False
@@ -116,6 +117,28 @@ def test_solving_again_does_not_score_again(tmp_path: Path, monkeypatch: pytest.
         assert len(seen) == 1 and device.opened == opened
     assert more.plan("0.5x") == first.plan("0.5x")
     assert more.points[0].kept > more.points[1].kept  # type: ignore[operator]
+
+
+def test_blocks_may_go_whole_and_each_choice_of_them_is_scored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*budgets: str) -> sc.Sweep:
+        recipe = small.recipe(sc.Budget(latency="0.5x"), target="onnxruntime:fp32", measure=PATIENT)
+        data = (small.batches(), small.batches(4, seed=2))
+        return sc.sweep(
+            Residual(idle=(1, 2)), data, budgets=budgets, recipe=recipe, measure=0, out=tmp_path / "s",
+            device=priced.device(), quiet=True,
+        )  # fmt: skip
+
+    with counted(monkeypatch) as seen:
+        first = asked("0.6x")
+        tried = len(seen)
+        more = asked("0.6x", "0.55x")
+    assert first.points[0].removed and first.points[0].removed == first.plan("0.6x").removed
+    assert more.points[0] == first.points[0] or more.points[0].dominated_by == "0.55x"
+    assert len(list((tmp_path / "s" / "scores").iterdir())) == len(seen) and tried > 1
+    gone = len(more.points[0].removed)
+    assert f"without {gone} block" in (tmp_path / "s" / "sweep.html").read_text()
 
 
 def test_a_finished_sweep_measures_and_solves_nothing_again(
@@ -244,9 +267,9 @@ def test_the_criterion_may_be_left_open(tmp_path: Path) -> None:
 
 def test_damaged_scores_are_refused_by_name(tmp_path: Path) -> None:
     go(tmp_path / "s", budgets=("0.5x",), kind="params", measure=0)
-    file = tmp_path / "s" / "scores.safetensors"
+    file = tmp_path / "s" / "scores" / "whole.safetensors"
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(CorruptFile, match=r"scores\.safetensors.*delete it"):
+    with pytest.raises(CorruptFile, match=r"whole\.safetensors.*delete it"):
         go(tmp_path / "s", budgets=("0.4x",), kind="params", measure=0)
 
 

@@ -141,8 +141,9 @@ def _row(record: dict[str, Any] | Any, p: dict[str, Any], standing: str) -> tupl
     timed, dense = p["measured"], record["dense"]
     low, high = timed["ratio_interval"] if timed else (0.0, 0.0)
     size = p["predicted_bytes"] if timed is None else timed["size_bytes"]
+    blocks = f", {len(p['removed'])} blocks less" if p["removed"] else ""
     return (
-        p["asked"],
+        p["asked"] + blocks,
         "–" if p["predicted_ratio"] is None else f"{p['predicted_ratio']:.3f}x",
         f"{timed['ratio']:.3f}x {timed['dtype']}" if timed else "",
         f"{low:.3f} to {high:.3f}" if timed else "",

@@ -13,16 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from secateur.bench import Effort, Entry, peak_memory
-from secateur.cost import BoundCost, Cost, FittedLatency, Macs, Params
+from secateur.cost import Cost, FittedLatency, Macs, Params
 from secateur.deploy import Artifact
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, one_sample, timed
-from secateur.pipeline.job import Job
+from secateur.pipeline.job import Job, counts
 from secateur.pipeline.prediction import fit_of_run, predicted_share, prepare
-from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, dead_atoms, plan_of
+from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, plan_of
 from secateur.scoring import Random, Scores, score
 from secateur.surgery import cut_groups
 
@@ -136,9 +134,12 @@ def check_counts(job: Job) -> None:
 
 
 def first_shares(job: Job, dense: Dense) -> dict[str, float]:
-    """Shares of the dense costs to begin with: what is asked, a little less of a latency that is predicted."""
+    """Shares that count budgets ask for, and that measured ones probably take; latency is predicted from here on."""
     shares = count_shares(job)
-    for amount in measured_kinds(job):
+    wanted = measured_kinds(job)
+    if wanted:
+        prepare(job, dense.dtype(job))
+    for amount in wanted:
         driver = driver_of(job, amount.kind)
         guess = amount.limit(dense.value(amount.kind)) / dense.value(amount.kind)
         if driver == "latency":
@@ -147,17 +148,18 @@ def first_shares(job: Job, dense: Dense) -> dict[str, float]:
     return shares
 
 
-def find_degree(job: Job, dense: Dense) -> Degree:
+def find_degree(job: Job, dense: Dense, shares: dict[str, float]) -> Degree:
     """Finds the shares that meet every cost budget, by measuring where it takes one.
+
+    Args:
+        shares: where to begin, from :func:`first_shares`.
 
     Raises:
         Infeasible: even the smallest model is over a budget; names the nearest possible.
     """
     wanted = measured_kinds(job)
     if not wanted:
-        return Degree(count_shares(job), job.target.dtypes[-1])
-    prepare(job, dense.dtype(job))
-    shares = first_shares(job, dense)
+        return Degree(shares, job.target.dtypes[-1])
     best: Degree | None = None
     tried: set[str] = set()
     for number in range(PROBES):
@@ -232,12 +234,11 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     own = [t for t in timings if t["artifact"] != reference.name]
     fastest = min(own, key=lambda t: t["ratio"])
     chosen = next(a for a in artifacts if a.name == fastest["artifact"])
-    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
     memory = 0
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {k: share_of(job, k, alive, plan) for k in shares},
+        "shares": {k: share_of(job, k, plan) for k in shares},
         "smallest": smallest,
         "plan": plan.to_json()["digest"],
         "dtype": chosen.dtype,
@@ -275,12 +276,11 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
         return smallest(job, job.scores), True
 
 
-def share_of(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
+def share_of(job: Job, kind: str, plan: Plan) -> float:
     """What a cut has of the dense model's cost of this kind."""
     if kind == "latency":
         return predicted_share(job, plan) or 0.0
-    cost: BoundCost = getattr(job.costs, kind)
-    return cost.of(alive) / cost.of(job.everything)
+    return counts(job, plan)[kind] / job.dense_counts[kind]
 
 
 def memory_of(job: Job, artifact: Artifact) -> int:
@@ -317,7 +317,7 @@ def _next(
 def smallest(job: Job, scores: Scores) -> Plan:
     """The smallest plan there is: of every group the least, by these scores the best of it."""
     problem = Problem(scores, job.rounding, None, ties=job.ties)
-    return plan_of(job.groups, problem.dead(problem.floors), scores.orders)
+    return plan_of(job.start, problem.dead(problem.floors), scores.orders)
 
 
 def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:

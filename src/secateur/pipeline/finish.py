@@ -15,8 +15,8 @@ from secateur.pipeline.artifacts import build, timed
 from secateur.pipeline.baselines import baselines
 from secateur.pipeline.degree import AIM, Degree, Dense, measured_kinds, memory_of, predicted_ms
 from secateur.pipeline.environment import environment
-from secateur.pipeline.job import Job
-from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, counts, judge
+from secateur.pipeline.job import Job, counts
+from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, judge
 from secateur.pipeline.layers import layers
 from secateur.pipeline.rounds import State, Step, one_round
 from secateur.planning import Care, parse_amount

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from secateur.errors import FormError, Infeasible
 from secateur.graph import trace
 from secateur.pipeline.artifacts import build, dense_dtypes, timed
 from secateur.pipeline.backoff import keep_quality, run_until_quality
-from secateur.pipeline.degree import Dense, check_counts, find_degree, measured_kinds, memory_of
+from secateur.pipeline.degree import Dense, check_counts, find_degree, first_shares, measured_kinds, memory_of
+from secateur.pipeline.depth import with_depth
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
 from secateur.pipeline.ranking import settle_criterion
 from secateur.pipeline.rounds import run_plan, run_rounds
-from secateur.planning import Budget, Plan, Ties, dead_atoms
+from secateur.planning import Budget, Plan, Ties, dead_atoms, without_removed
 from secateur.recipe import CriterionOptions, Recipe
 from secateur.surgery import lasting_ties
 from secateur.task import Inputs, Task, call, classification, logits
@@ -116,12 +117,15 @@ def compress(
             dense = dense_model(job)
             settle_criterion(job, dense)
             if settled is not None:
+                job = replace(job, removed=settled.removed)
                 states, degree = run_plan(job, dense, settled)
                 state, degree = keep_quality(job, dense, degree, states)
             elif recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)
             else:
-                degree = find_degree(job, dense)
+                shares = first_shares(job, dense)
+                job = with_depth(job, shares)
+                degree = find_degree(job, dense, shares)
                 state, degree = keep_quality(job, dense, degree, run_rounds(job, dense, degree))
         except Infeasible as error:
             conclude_infeasible(job, str(error), error.nearest, started, hashes)
@@ -134,8 +138,9 @@ def compress(
 def _settled(path: str, groups: Groups) -> Plan:
     """The plan in a file, if it is for this model."""
     plan = Plan.load(path)
-    dead_atoms(groups, plan)
-    return plan
+    left = without_removed(groups, plan)
+    dead_atoms(left, plan)
+    return replace(plan, removed=left.removal.names)
 
 
 def ties_of(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:

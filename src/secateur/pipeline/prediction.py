@@ -12,8 +12,8 @@ from secateur.bench import LocalDevice
 from secateur.cost import Fit, FittedLatency
 from secateur.latency import Pace, Where, fit_latency
 from secateur.pipeline.artifacts import one_sample
-from secateur.pipeline.job import Job
-from secateur.planning import Plan, dead_atoms
+from secateur.pipeline.job import Job, left_by
+from secateur.planning import Plan
 
 
 def prepare(job: Job, dtype: str, *, always: bool = False) -> Fit | None:
@@ -45,8 +45,9 @@ def predicted_share(job: Job, plan: Plan | None) -> float | None:
         return None
     if plan is None:
         return 1.0
-    cost = FittedLatency(job.groups.graph, fit).bind(job.groups)
-    return cost.of(job.groups.coupling.alive(dead_atoms(job.groups, plan))) / cost.dense
+    groups, alive = left_by(job, plan)
+    cost = FittedLatency(groups.graph, fit).bind(groups)
+    return cost.of(alive) / cost.dense
 
 
 def _measured(job: Job, where: Where) -> dict[str, Any]:

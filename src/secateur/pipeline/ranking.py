@@ -15,11 +15,10 @@ from secateur.data import Difference, Evaluation, evaluate, metric_difference
 from secateur.errors import Infeasible
 from secateur.pipeline.criteria import CONTROL, RANKED
 from secateur.pipeline.degree import Dense, driver_of, first_shares, plan_for, smallest
-from secateur.pipeline.job import Job, scored
-from secateur.pipeline.judge import counts
+from secateur.pipeline.job import Job, counts, scored
 from secateur.pipeline.prediction import predicted_share, prepare
 from secateur.pipeline.untrained import untrained
-from secateur.scoring import Scores, save_scores
+from secateur.scoring import save_scores
 from secateur.task import Task
 
 RESAMPLES = 400
@@ -72,7 +71,7 @@ def _ranked(job: Job, shares: Mapping[str, float]) -> dict[str, Any]:
         scores.append(found)
         tried.append(result)
     used, words = _chosen(job, rows, tried)
-    _keep(job, scores[used])
+    save_scores(scores[used], job.scores_file)  # what was scored is not scored again
     return {
         "asked": "auto",
         "used": rows[used]["criterion"],
@@ -82,11 +81,6 @@ def _ranked(job: Job, shares: Mapping[str, float]) -> dict[str, Any]:
         "samples": tried[0].samples,
         "ranking": rows,
     }
-
-
-def _keep(job: Job, scores: Scores) -> None:
-    """What was scored is not scored again."""
-    save_scores(scores, job.folder.root / "scores.safetensors")
 
 
 def _chosen(job: Job, rows: Sequence[dict[str, Any]], tried: Sequence[Evaluation]) -> tuple[int, str]:

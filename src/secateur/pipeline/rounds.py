@@ -118,9 +118,8 @@ def run_plan(job: Job, dense: Dense, plan: Plan) -> tuple[list[State], Degree]:
     """Cuts to a plan that was picked before, in one round, recovered as a last one is."""
     dtype = dense.dtype(job)
     prepare(job, dtype)
-    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
     drivers = {driver_of(job, a.kind) for a in job.recipe.budget.amounts() if a.kind in DRIVERS}
-    shares = {driver: share_of(job, driver, alive, plan) for driver in sorted(drivers)}
+    shares = {driver: share_of(job, driver, plan) for driver in sorted(drivers)}
     start, step = State(0, job.model, None), Step(shares, dtype, Care(), last=True, plan=plan)
     return [start, one_round(job, dense, start, step)], Degree(shares, dtype)
 
@@ -170,7 +169,7 @@ def counts_after(job: Job, state: State, step: Step) -> tuple[int, int]:
 
 
 def _planned(job: Job, state: State, step: Step) -> tuple[Groups, Plan]:
-    groups = job.groups if state.plan is None else regroup(job, state.model)
+    groups = job.start if state.plan is None else regroup(job, state.model)
     if step.plan is not None:
         return groups, step.plan
     scores = job.scores if state.plan is None else scored(job, state.model, groups)

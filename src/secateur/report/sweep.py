@@ -170,7 +170,9 @@ def _table(record: Mapping[str, Any]) -> Table:
             quality,
             Cell(standing(p), style="ok" if p["on_front"] else ""),
         )
-        rows.append(Row(p["asked"], cells, style="" if p["on_front"] else "beaten"))
+        blocks = len(p["removed"])
+        note = f"without {blocks} block{'s' if blocks > 1 else ''}" if blocks else ""
+        rows.append(Row(p["asked"], cells, note, style="" if p["on_front"] else "beaten"))
     lead = (
         "Quality is that of the plan as it is cut, before any recovery: it ranks plans and promises nothing."
     )

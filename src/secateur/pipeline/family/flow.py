@@ -109,7 +109,9 @@ def sweep(
     ties = ties_of(model, groups, recipe)
     hashes = {"model": model_hash(model), "data": fingerprint(data) if labelled else "none"}
     with open_folder(out, Request(recipe, asked), hashes, "sweep") as folder:
-        job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties, labelled)
+        job = Job(
+            recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties, labelled=labelled
+        )
         dense = dense_model(job)
         prepare(job, dense.dtype(job), always=True)
         amounts = _amounts(job, dense, asked)
@@ -144,7 +146,8 @@ def _solved(job: Job, dense: Dense, amounts: Sequence[Amount]) -> list[Point]:
         found = job.folder.journal.step(f"plan {amount.asked}", solved, job, dense, amount)
         if found["plan"] is not None and not (job.folder.root / plan_file(amount)).exists():
             solved(job, dense, amount)  # its file was removed
-        told = {name: value for name, value in found.items() if name != "digest"}
+        told = {**found, "removed": tuple(found.get("removed", ()))}
+        told.pop("digest", None)
         same = first.get(found.get("digest", ""))
         if found["plan"] is not None:
             first.setdefault(found["digest"], amount.asked)

@@ -12,8 +12,9 @@ from secateur.data import evaluate
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, timed
 from secateur.pipeline.degree import AIM, Dense, driver_of, plan_for, predicted_ms, reference_of
-from secateur.pipeline.job import Job
-from secateur.pipeline.judge import artifact_evaluation, counts
+from secateur.pipeline.depth import with_depth
+from secateur.pipeline.job import Job, counts
+from secateur.pipeline.judge import artifact_evaluation
 from secateur.pipeline.prediction import fit_of_run
 from secateur.pipeline.untrained import untrained
 from secateur.planning import Amount, Plan, dead_atoms
@@ -49,8 +50,10 @@ def middle_shares(job: Job, dense: Dense, amounts: Sequence[Amount]) -> dict[str
 def solved(job: Job, dense: Dense, amount: Amount) -> dict[str, Any]:
     """The plan for a budget, in ``plans/``, with what it costs and, if there are data, what it keeps untrained."""
     share, driver = asked_share(job, dense, amount), driver_of(job, amount.kind)
+    shares = {driver: _aimed(job, dense, driver, share)}
+    chosen = with_depth(job, shares, f"depth {amount.asked}") if job.labelled else job
     try:
-        plan = plan_for(job, job.scores, {driver: _aimed(job, dense, driver, share)})
+        plan = plan_for(chosen, chosen.scores, shares)
     except Infeasible as error:
         least = _share_of_driver(job, dense, driver, error.nearest or 0.0)
         return {"share": share, "plan": None, "reason": _words(amount, driver, least)}
@@ -70,7 +73,8 @@ def solved(job: Job, dense: Dense, amount: Amount) -> dict[str, Any]:
         "predicted_ms": told,
         "predicted_ratio": None if told is None else told / dense.latency_ms,
         "predicted_bytes": round(dense.size * left["params"] / job.dense_counts["params"]),
-        "kept": _kept(job, plan),
+        "removed": list(plan.removed),
+        "kept": None if plan.removed else _kept(job, plan),
         **quality,
     }
 

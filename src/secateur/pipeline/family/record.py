@@ -46,11 +46,12 @@ class Point:
         share: of the dense model's cost.
         plan: the file of the plan, inside the sweep's folder; None where the budget is infeasible.
         reason: why it is infeasible, and what could be had.
+        removed: blocks that go whole.
         params, macs: of the cut network.
         predicted_ms, predicted_ratio: of its latency, and over the dense reference's; None where the target does not
             tell enough for predictions.
         predicted_bytes: of the artifact, by the share of the parameters.
-        kept: share of the saliency that stays.
+        kept: share of the saliency that stays; None where blocks go whole, which are not scored as units are.
         metric, loss: on held-out data after batch-norm recalibration, before any recovery; None without data.
         measured: of chosen points.
         dominated_by: the budget of a point that costs no more and keeps no less, or ``dense``; None on the front.
@@ -61,6 +62,7 @@ class Point:
     share: float
     plan: str | None = None
     reason: str | None = None
+    removed: tuple[str, ...] = ()
     params: int | None = None
     macs: int | None = None
     predicted_ms: float | None = None
@@ -122,7 +124,7 @@ class Sweep:
 
 def plain(point: Point) -> dict[str, Any]:
     """A point as it stands in ``sweep.json``."""
-    data = asdict(point)
+    data = {**asdict(point), "removed": list(point.removed)}
     if point.measured is not None:
         data["measured"]["ratio_interval"] = list(point.measured.ratio_interval)
     return {**data, "feasible": point.feasible, "on_front": point.on_front}
