@@ -33,7 +33,7 @@ import secateur as sc  # noqa: E402
 from secateur.bench import Effort, Entry, measure  # noqa: E402
 from secateur.cost import FittedLatency  # noqa: E402
 from secateur.deploy import format_for  # noqa: E402
-from secateur.latency import Pace, Where, fit_latency  # noqa: E402
+from secateur.latency import Where, fit_latency  # noqa: E402
 from secateur.planning import Problem, Rounding, plan_of  # noqa: E402
 from secateur.surgery import cut_groups  # noqa: E402
 
@@ -74,7 +74,7 @@ def predictions(name: str, dtype: str, asked: argparse.Namespace, record: dict[s
     groups = sc.find_groups(sc.trace(model, sample))
     where = Where("onnxruntime", dtype, threads=asked.threads)
     start = time.perf_counter()
-    fit = fit_latency(groups, sample, where, pace=Pace())
+    fit = fit_latency(groups, sample, where)
     record.setdefault("fit_seconds", time.perf_counter() - start)
     record.update(
         networks=fit.networks,

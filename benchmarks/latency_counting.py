@@ -36,7 +36,7 @@ from secateur.cost import FittedLatency  # noqa: E402
 from secateur.coupling import remove_blocks  # noqa: E402
 from secateur.data import Data, evaluate, slice_batch  # noqa: E402
 from secateur.deploy import format_for  # noqa: E402
-from secateur.latency import Where, fit_latency  # noqa: E402
+from secateur.latency import Survey, Where, fit_latency  # noqa: E402
 from secateur.planning import choose_depth, dead_atoms, depth_units  # noqa: E402
 from secateur.recovery import RecalibrateBatchNorm, Setting, recover_  # noqa: E402
 from secateur.scoring import score_blocks  # noqa: E402
@@ -125,7 +125,7 @@ def compared(subject: Subject, dtype: str, asked: argparse.Namespace) -> dict[st
     scores = scored(subject, groups)
     sample = slice_batch(inputs, 0, 1)
     where = Where("onnxruntime", dtype, threads=asked.threads)
-    fit = fit_latency(groups, sample, where, say=lambda text: print("  " + text, file=sys.stderr))
+    fit = fit_latency(groups, sample, where, Survey(say=lambda text: print("  " + text, file=sys.stderr)))
     cost = FittedLatency(groups.graph, fit)
 
     without: list[sc.Groups] = []  # of the blocks that go whole, chosen at the first share

@@ -127,9 +127,9 @@ def check_counts(job: Job) -> None:
     asked = {a.kind: a.asked for a in job.recipe.budget.amounts() if a.kind in ("params", "macs")}
     if asked:
         graph = job.groups.graph
-        scores = score(
-            job.model, job.groups, Random(), cells=False
-        )  # what is possible does not depend on them
+        # Where the criterion is not settled yet, any will do: what is possible does not depend on it.
+        unsettled = job.criterion.name == "auto"
+        scores = score(job.model, job.groups, Random(), cells=False) if unsettled else job.scores
         allocate(scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding, ties=job.ties)
 
 

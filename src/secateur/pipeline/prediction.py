@@ -10,7 +10,7 @@ from typing import Any
 
 from secateur.bench import LocalDevice
 from secateur.cost import Fit, FittedLatency
-from secateur.latency import Pace, Where, fit_latency
+from secateur.latency import Pace, Survey, Where, fit_latency
 from secateur.pipeline.artifacts import one_sample
 from secateur.pipeline.job import Job, left_by
 from secateur.planning import Plan
@@ -52,6 +52,5 @@ def predicted_share(job: Job, plan: Plan | None) -> float | None:
 
 def _measured(job: Job, where: Where) -> dict[str, Any]:
     pace = Pace.within(20 * job.recipe.measure.seconds)
-    return fit_latency(
-        job.groups, one_sample(job), where, rounding=job.rounding, ties=job.ties, pace=pace, say=job.say
-    ).to_json()
+    survey = Survey(job.rounding, job.ties, pace, say=job.say)
+    return fit_latency(job.groups, one_sample(job), where, survey).to_json()
