@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency_asked import conditions, options  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from latency_models import MODELS, build  # noqa: E402
 from processes import read_store  # noqa: E402
 
@@ -43,7 +43,7 @@ EFFORT = Effort(width=0.02, min_turns=15, seconds=4.0)
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = options(__doc__, MODELS)
+    parser = options(__doc__, MODELS, DTYPES)
     parser.add_argument("--plans", type=int, default=20)
     return parser.parse_args()
 

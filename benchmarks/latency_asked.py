@@ -13,13 +13,18 @@ from typing import Any
 from processes import installed
 
 ROOT = Path(__file__).resolve().parents[1]
+DTYPES = ("fp32", "int8")
 
 
-def options(doc: str | None, models: Sequence[str]) -> argparse.ArgumentParser:
-    """A parser with the options of all of them."""
+def options(
+    doc: str | None, models: Sequence[str] = (), dtypes: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """A parser with the options of all of them; a choice of models and of dtypes where there are any."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=models, default=list(models), metavar="NAME")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "int8"])
+    if models:
+        parser.add_argument("--only", nargs="+", choices=models, default=list(models), metavar="NAME")
+    if dtypes:
+        parser.add_argument("--dtypes", nargs="+", default=list(dtypes))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--anew", action="store_true", help="also what has a record")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")

@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency_asked import conditions, options  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from latency_models import MODELS, build  # noqa: E402
 from processes import read_store  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -43,7 +43,7 @@ SAMPLES = 4
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = options(__doc__, MODELS)
+    parser = options(__doc__, MODELS, DTYPES)
     parser.add_argument("--shares", nargs="+", default=["0.5x", "0.35x"])
     return parser.parse_args()
 

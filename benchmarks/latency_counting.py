@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT), str(ROOT / "benchmarks")]
 import torch  # noqa: E402
 from cifar_data import network, read_images, unpacked  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency_asked import conditions, options  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from processes import read_store  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -73,7 +73,7 @@ class Cut:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = options(__doc__, MODELS)
+    parser = options(__doc__, MODELS, DTYPES)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the images and weights")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache", help="where images are unpacked")
     parser.add_argument("--share", type=float, default=0.6)

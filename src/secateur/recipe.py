@@ -45,6 +45,15 @@ class ScheduleOptions:
     most: float = 0.2
     rounds: int | None = None
 
+    def count(self, share: float) -> int:
+        """As many rounds to a share of the dense cost as keep each below ``most`` of what is left."""
+        if self.rounds is not None:
+            return self.rounds
+        if share >= 1.0:
+            return 1
+        # Just above, so that a round of exactly the allowed share does not become two.
+        return max(1, math.ceil(math.log(share) / math.log(1.0 - self.most) - 1e-9))
+
 
 @dataclass(frozen=True)
 class RecoveryOptions:
@@ -62,6 +71,10 @@ class RecoveryOptions:
     distil: bool = False
     temperature: float = 4.0
     alpha: float = 0.7
+
+    def epochs_over(self, rounds: int) -> int:
+        """Epochs in all; 0 where ``steps`` say how long."""
+        return 0 if self.steps is not None else self.epochs * (rounds - 1) + self.final_epochs
 
 
 @dataclass(frozen=True)

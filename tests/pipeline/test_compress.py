@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import secateur as sc
+from secateur.pipeline.quality import _weighted
 from secateur.recipe import CriterionOptions, ScheduleOptions
 from tests.pipeline import small
 
@@ -104,7 +105,8 @@ def test_infeasible_is_said_before_training_and_recorded(tmp_path: Path) -> None
 
 def test_infeasible_count_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
-        sc.Infeasible, match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x"
+        sc.Infeasible,
+        match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x.*not trained, the model has acc",
     ):
         go(tmp_path / "run", sc.Budget(params="0.0001x"))
 
@@ -160,6 +162,18 @@ def test_the_worst_class_stops_the_schedule_too(tmp_path: Path) -> None:
     assert all((r["lost"]["class_drop"] > 8.0) == r["given_up"] for r in history[1:])
     assert all(r["lost"]["class"] for r in history[1:])
     assert run.record["budgets"][0]["kind"] == "class_drop"
+
+
+def test_with_class_drop_a_rare_class_weighs_as_much_as_the_others(tmp_path: Path) -> None:
+    go(tmp_path / "run", sc.Budget(class_drop=50.0), _trained(small.network()), minimise="macs")
+    steps = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    (counts,) = (s["outcome"] for s in steps if s["step"] == "class frequencies")
+    assert sorted(counts) == ["0", "1", "2", "3"]
+    outputs, targets = torch.zeros(8, 4), torch.tensor([0, 0, 0, 0, 0, 0, 0, 1])
+    outputs[:, 0] = 1.0
+    weighted = _weighted([8 / 2 / 7, 8 / 2], outputs, targets)
+    each = torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+    assert weighted == pytest.approx(float((each[0] + each[7]) / 2))
 
 
 def test_lower_is_better_and_no_classes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from secateur.errors import RecipeError
 
 BATCHES = 4  # of the training data, for curves of sensitivity
 SHOWN = 12
+HALF = 0.5  # the share of the dense cost that a run is forecast for
 
 
 def measured(
@@ -89,6 +90,22 @@ def curves(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
     return sensitivity(scores, some, wanted, cache=folder, say=_say).to_json()
 
 
+def effort(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
+    """``forecast`` as ``analysis.json`` has it: what a run to half of the cost takes here, by the recipe's defaults."""
+    from secateur.cli.tasks import resolve_task
+    from secateur.recipe import RecoveryOptions, ScheduleOptions
+    from secateur.recovery import epoch_seconds
+
+    rounds = ScheduleOptions().count(HALF)
+    epochs = RecoveryOptions().epochs_over(rounds)
+    each = epoch_seconds(groups.graph.module, loaders.train, resolve_task(task, loaders.labels))
+    # A round trains what is left after it.
+    left = [HALF ** (n / rounds) for n in range(1, rounds + 1)]
+    passes = [RecoveryOptions().epochs] * (rounds - 1) + [RecoveryOptions().final_epochs]
+    hours = None if each is None else each * sum(p * s for p, s in zip(passes, left, strict=True)) / 3600
+    return {"share": HALF, "rounds": rounds, "epochs": epochs, "hours": hours}
+
+
 def show_worth(record: dict[str, Any]) -> None:
     """Prints what was measured."""
     found = record["suitability"]
@@ -125,6 +142,12 @@ def show_worth(record: dict[str, Any]) -> None:
         line(f"{other['model']} has {size:.2f}x the parameters and takes {ratios} of the time", style="bold")
     if record["sensitivity"] is not None:
         _show_curves(record["sensitivity"])
+    if record["forecast"] is not None:
+        took = record["forecast"]
+        hours = "" if took["hours"] is None else f", about {60 * took['hours']:.0f} minutes here"
+        line(
+            f"a run to half of the cost, by the defaults: {took['rounds']} rounds, {took['epochs']} epochs{hours}"
+        )
 
 
 def _show_curves(found: dict[str, Any]) -> None:

@@ -123,7 +123,7 @@ def suitability(
         where = places[measured.dtype]
         fit = fit_latency(groups, inputs, where, survey)
         ratio = 1.0 if measured.ratio is None else measured.ratio
-        found.append(_in_dtype(groups, fit, measured.dtype, ratio, measured.median_ms, survey))
+        found.append(in_dtype(groups, fit, measured.dtype, ratio, measured.median_ms, survey))
     verdict, words = judged(first.runtime, found)
     return Suitability(first.runtime, first.threads, tuple(found), verdict, words)
 
@@ -151,7 +151,8 @@ def judged(runtime: str, found: list[InDtype]) -> tuple[str, str]:
     return verdict, f"{advice}. {words[0].upper()}{words[1:]}{'; ' + alone if alone else ''}."
 
 
-def _in_dtype(groups: Groups, fit: Fit, dtype: str, ratio: float, dense_ms: float, survey: Survey) -> InDtype:
+def in_dtype(groups: Groups, fit: Fit, dtype: str, ratio: float, dense_ms: float, survey: Survey) -> InDtype:
+    """A model in one dtype, from its fit there; ``ratio`` and ``dense_ms`` are what its dense artifact measured."""
     cost = FittedLatency(groups.graph, fit).bind(groups)
     by_width = {0: 0.0, 1: 0.0, 2: 0.0}
     by_layer: dict[str, float] = {}

@@ -21,7 +21,7 @@ from secateur.pipeline.artifacts import build, one_sample, timed
 from secateur.pipeline.job import Job, counts
 from secateur.pipeline.prediction import fit_of_run, predicted_share, prepare
 from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, plan_of
-from secateur.scoring import Random, Scores, score
+from secateur.scoring import Scores
 from secateur.surgery import cut_groups
 
 DRIVERS = {
@@ -127,10 +127,9 @@ def check_counts(job: Job) -> None:
     asked = {a.kind: a.asked for a in job.recipe.budget.amounts() if a.kind in ("params", "macs")}
     if asked:
         graph = job.groups.graph
-        # Where the criterion is not settled yet, any will do: what is possible does not depend on it.
-        unsettled = job.criterion.name == "auto"
-        scores = score(job.model, job.groups, Random(), cells=False) if unsettled else job.scores
-        allocate(scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding, ties=job.ties)
+        allocate(
+            job.scores, [Params(graph), Macs(graph)], Budget(**asked), rounding=job.rounding, ties=job.ties
+        )
 
 
 def first_shares(job: Job, dense: Dense) -> dict[str, float]:
@@ -273,7 +272,7 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
     try:
         return plan_for(job, job.scores, shares), False
     except Infeasible:
-        return smallest(job, job.scores), True
+        return smallest_plan(job), True
 
 
 def share_of(job: Job, kind: str, plan: Plan) -> float:
@@ -314,8 +313,9 @@ def _next(
     return out
 
 
-def smallest(job: Job, scores: Scores) -> Plan:
-    """The smallest plan there is: of every group the least, by these scores the best of it."""
+def smallest_plan(job: Job, scores: Scores | None = None) -> Plan:
+    """The least that can be left: every group at its floor, with what is best in it by the run's scores or others."""
+    scores = scores or job.scores
     problem = Problem(scores, job.rounding, None, ties=job.ties)
     return plan_of(job.start, problem.dead(problem.floors), scores.orders)
 

@@ -19,6 +19,7 @@ from secateur.pipeline.job import Job, counts
 from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, judge
 from secateur.pipeline.layers import layers
 from secateur.pipeline.rounds import State, Step, one_round
+from secateur.pipeline.worth import suitability_of
 from secateur.planning import Care, parse_amount
 from secateur.report import write_report
 from secateur.surgery import load, save
@@ -218,7 +219,7 @@ def _write(
     hashes: dict[str, str],
 ) -> None:
     folder, steps = job.folder, job.folder.journal.steps
-    folder.write_json("analysis.json", _analysis(job))
+    folder.write_json("analysis.json", _analysis(job) | measured_worth(job, dense))
     folder.write_json("layers.json", layers(job.groups, outcome.state.plan, outcome.state.model))
     if outcome.state.plan is not None:
         save(outcome.state.model, folder.root)
@@ -239,6 +240,16 @@ def _write(
         ],
     )
     folder.write_json("environment.json", _environment(job, started, hashes))
+
+
+def measured_worth(job: Job, dense: Dense) -> dict[str, Any]:
+    """What a run measured of its model besides the groups, for ``analysis.json``."""
+    steps = job.folder.journal.steps
+    return {
+        "suitability": suitability_of(job, dense),
+        "depth": steps.get("depth"),
+        "forecast": steps.get("forecast"),
+    }
 
 
 def rounds_public(rounds: Sequence[Mapping[str, Any]], path: Sequence[int]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from secateur.pipeline.depth import with_depth
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
+from secateur.pipeline.forecast import forecast, smallest_in_words
 from secateur.pipeline.job import Job
 from secateur.pipeline.ranking import settle_criterion
 from secateur.pipeline.rounds import run_plan, run_rounds
@@ -115,7 +116,7 @@ def compress(
             if settled is None:
                 check_counts(job)
             dense = dense_model(job)
-            settle_criterion(job, dense)
+            job = settle_criterion(job, dense)
             if settled is not None:
                 job = replace(job, removed=settled.removed)
                 states, degree = run_plan(job, dense, settled)
@@ -126,10 +127,12 @@ def compress(
                 shares = first_shares(job, dense)
                 job = with_depth(job, shares)
                 degree = find_degree(job, dense, shares)
+                forecast(job, degree)
                 state, degree = keep_quality(job, dense, degree, run_rounds(job, dense, degree))
         except Infeasible as error:
-            conclude_infeasible(job, str(error), error.nearest, started, hashes)
-            raise
+            reason = f"{error}; {smallest_in_words(job)}"
+            conclude_infeasible(job, reason, error.nearest, started, hashes)
+            raise Infeasible(reason, error.nearest) from error
         outcome = finish(job, dense, degree, state)
         verdict = conclude(job, dense, outcome, started, hashes)
     return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)

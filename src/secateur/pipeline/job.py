@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -102,9 +102,12 @@ class Job:
 
     @property
     def criterion(self) -> CriterionOptions:
-        """The recipe's criterion, or what ``auto`` was settled on."""
+        """The recipe's criterion, or what ``auto`` was settled on; before that, the usual one."""
         settled = self.folder.journal.steps.get("criterion")
-        return self.recipe.criterion if settled is None else CriterionOptions(**settled["chosen"])
+        if settled is not None:
+            return CriterionOptions(**settled["chosen"])
+        options = self.recipe.criterion
+        return replace(options, name=CriterionOptions().name) if options.name == "auto" else options
 
     @cached_property
     def scores(self) -> Scores:

@@ -14,7 +14,7 @@ from typing import Any
 from secateur.data import Difference, Evaluation, evaluate, metric_difference
 from secateur.errors import Infeasible
 from secateur.pipeline.criteria import CONTROL, RANKED
-from secateur.pipeline.degree import Dense, driver_of, first_shares, plan_for, smallest
+from secateur.pipeline.degree import Dense, driver_of, first_shares, plan_for, smallest_plan
 from secateur.pipeline.job import Job, counts, scored
 from secateur.pipeline.prediction import predicted_share, prepare
 from secateur.pipeline.untrained import untrained
@@ -25,17 +25,18 @@ RESAMPLES = 400
 HALF = 0.5  # of the cost, where only quality has a budget
 
 
-def settle_criterion(job: Job, dense: Dense, shares: Mapping[str, float] | None = None) -> None:
-    """Ranks the criteria if the recipe leaves the choice open, and records the table and what is used.
+def settle_criterion(job: Job, dense: Dense, shares: Mapping[str, float] | None = None) -> Job:
+    """The job with a criterion: ranked, if the recipe leaves the choice open, with the table recorded.
 
     Args:
         shares: of the dense model's costs, that plans are made for; those that the budgets ask for by default.
     """
     if job.recipe.criterion.name != "auto":
-        return
+        return job
     prepare(job, dense.dtype(job))
     record = job.folder.journal.step("criterion", _ranked, job, shares or asked_shares(job, dense))
     job.say(f"  criterion: {record['words']}")
+    return replace(job)  # without what was scored before
 
 
 def asked_shares(job: Job, dense: Dense) -> dict[str, float]:
@@ -53,7 +54,7 @@ def _ranked(job: Job, shares: Mapping[str, float]) -> dict[str, Any]:
         try:
             plan = plan_for(job, found, shares)
         except Infeasible:
-            plan = smallest(job, found)  # which is over the budget, too: said when it is measured
+            plan = smallest_plan(job, found)  # which is over the budget, too: said when it is measured
         result = evaluate(untrained(job, plan), job.data.select, job.task)
         left = counts(job, plan)
         row = {

@@ -7,7 +7,6 @@ are on the disk before that.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from secateur.pipeline.degree import (
 from secateur.pipeline.job import Costs, Job, regroup, scored
 from secateur.pipeline.judge import artifact_evaluation
 from secateur.pipeline.prediction import prepare
-from secateur.pipeline.quality import lost
+from secateur.pipeline.quality import lost, recovery_task
 from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
 from secateur.surgery import cut_groups, load, save
@@ -84,13 +83,7 @@ class Step:
 
 def count_rounds(job: Job, shares: Mapping[str, float]) -> int:
     """As many rounds as keep each below the recipe's share of what is left."""
-    if job.recipe.schedule.rounds is not None:
-        return job.recipe.schedule.rounds
-    smallest = min(shares.values(), default=1.0)
-    if smallest >= 1.0:
-        return 1
-    # Just above, so that a round of exactly the allowed share does not become two.
-    return max(1, math.ceil(math.log(smallest) / math.log(1.0 - job.recipe.schedule.most) - 1e-9))
+    return job.recipe.schedule.count(min(shares.values(), default=1.0))
 
 
 def shares_at(shares: Mapping[str, float], progress: float) -> dict[str, float]:
@@ -193,7 +186,7 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
             quiet=job.quiet,
             what=f"round {number}",
         )
-        recovered = recover_(model, job.data, job.task, recoverer, setting)
+        recovered = recover_(model, job.data, recovery_task(job), recoverer, setting)
     after = evaluate(model, job.data.select, job.task)
     whole = plan if state.plan is None else state.plan.then(plan)
     save(model, home)

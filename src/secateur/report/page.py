@@ -13,6 +13,7 @@ from typing import Any
 from secateur.errors import RunFolderError
 from secateur.files import whole_file
 from secateur.report import sections, variants, verdict
+from secateur.report.before import before
 from secateur.report.charts import Svg
 from secateur.report.criteria import criteria
 from secateur.report.engine import rendered
@@ -46,6 +47,7 @@ class View:
     title: str
     head: Head
     budgets: Table | None
+    before: Table | None
     variants: Table | None
     gains: Table | None
     rounds: tuple[Table, tuple[Chart, ...]] | None
@@ -146,6 +148,7 @@ def _view(run: Run, key: str) -> View:
         title=_title(run),
         head=verdict.head(run),
         budgets=verdict.budgets(run),
+        before=before(run),
         variants=variants.variants(run),
         gains=variants.gains(run),
         rounds=sections.rounds(run),

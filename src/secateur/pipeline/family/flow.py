@@ -115,7 +115,7 @@ def sweep(
         dense = dense_model(job)
         prepare(job, dense.dtype(job), always=True)
         amounts = _amounts(job, dense, asked)
-        settle_criterion(job, dense, middle_shares(job, dense, amounts))
+        job = settle_criterion(job, dense, middle_shares(job, dense, amounts))
         points = _solved(job, dense, amounts)
         points = _with_measurements(job, dense, amounts, points, asked.measure)
         axes, points = _with_front(job, dense, points)
