@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT), str(ROOT / "benchmarks")]
 import torch  # noqa: E402
 from cifar_data import Batches, Images, network, read_images, unpacked  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import conditions, options  # noqa: E402
 from processes import read_store  # noqa: E402
 
 import secateur as sc  # noqa: E402
@@ -36,7 +36,7 @@ BUDGETS = {"without": {"drop": 4.0}, "with": {"drop": 4.0, "class_drop": 3.0}}
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the images and weights")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache", help="where images are unpacked")
     parser.add_argument(
@@ -44,11 +44,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--test", type=int, default=5000)
     parser.add_argument("--rare", type=int, default=3, help="the class that has a tenth: 3 is the cats")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 
@@ -57,7 +52,7 @@ def main() -> int:
     asked = arguments()
     file = asked.results / "class-drop.json"
     store: dict[str, Any] = {"records": {}} if asked.anew else read_store(file)
-    store["conditions"] = {**conditions(asked), "train": asked.train, "rare": asked.rare}
+    store["conditions"] = conditions(asked, "train", "rare")
     images = read_images(unpacked(asked.data, asked.cache), asked.train, asked.test, 0, batch=128)
     for kind, budget in BUDGETS.items():
         if kind not in store["records"]:

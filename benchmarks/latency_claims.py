@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import conditions, options  # noqa: E402
 from latency_models import build  # noqa: E402
 from processes import read_store  # noqa: E402
 
@@ -41,14 +41,9 @@ EFFORT = Effort(width=0.03, seconds=3.0)
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--busy", action="store_true", help="keep the core busy that is measured on")
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 

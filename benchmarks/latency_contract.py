@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from latency_models import MODELS, build  # noqa: E402
 from processes import read_store  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -43,17 +43,10 @@ SAMPLES = 4
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "int8"])
+    parser = options(__doc__, MODELS, DTYPES)
     parser.add_argument(
         "--shares", nargs="+", default=["0.5x", "0.35x"], help="or other budgets: memory=0.7x"
     )
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 

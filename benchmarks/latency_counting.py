@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT), str(ROOT / "benchmarks")]
 import torch  # noqa: E402
 from cifar_data import network, read_images, unpacked  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from processes import read_store  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -36,7 +36,7 @@ from secateur.cost import FittedLatency  # noqa: E402
 from secateur.coupling import remove_blocks  # noqa: E402
 from secateur.data import Data, evaluate, slice_batch  # noqa: E402
 from secateur.deploy import format_for  # noqa: E402
-from secateur.latency import Where, fit_latency  # noqa: E402
+from secateur.latency import Survey, Where, fit_latency  # noqa: E402
 from secateur.planning import choose_depth, dead_atoms, depth_units  # noqa: E402
 from secateur.recovery import RecalibrateBatchNorm, Setting, recover_  # noqa: E402
 from secateur.scoring import score_blocks  # noqa: E402
@@ -73,19 +73,12 @@ class Cut:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options(__doc__, MODELS, DTYPES)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the images and weights")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache", help="where images are unpacked")
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "int8"])
     parser.add_argument("--share", type=float, default=0.6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test", type=int, default=5000, help="test images")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 
@@ -95,7 +88,7 @@ def main() -> int:
     torch.set_num_threads(1)
     file = asked.results / "latency-counting.json"
     store: dict[str, Any] = {"records": {}} if asked.anew else read_store(file)
-    store["conditions"] = {**conditions(asked), "share": asked.share, "test": asked.test}
+    store["conditions"] = conditions(asked, "share", "test")
     for name in asked.only:
         for seed in range(asked.seeds):
             todo = [d for d in asked.dtypes if f"{name} {d} {seed}" not in store["records"]]
@@ -132,7 +125,7 @@ def compared(subject: Subject, dtype: str, asked: argparse.Namespace) -> dict[st
     scores = scored(subject, groups)
     sample = slice_batch(inputs, 0, 1)
     where = Where("onnxruntime", dtype, threads=asked.threads)
-    fit = fit_latency(groups, sample, where, say=lambda text: print("  " + text, file=sys.stderr))
+    fit = fit_latency(groups, sample, where, Survey(say=lambda text: print("  " + text, file=sys.stderr)))
     cost = FittedLatency(groups.graph, fit)
 
     without: list[sc.Groups] = []  # of the blocks that go whole, chosen at the first share

@@ -10,7 +10,6 @@ what is missing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -23,7 +22,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import conditions, options  # noqa: E402
 from latency_models import build  # noqa: E402
 from processes import read_store  # noqa: E402
 
@@ -36,20 +35,9 @@ RUNTIMES = ("onnxruntime", "openvino")
 EFFORT = Effort(width=0.01, seconds=25.0)
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Measures what has no record yet, then writes the table."""
-    asked = arguments()
+    asked = options(__doc__).parse_args()
     torch.set_num_threads(1)
     file = asked.results / "latency-gains.json"
     store: dict[str, Any] = {"records": {}} if asked.anew else read_store(file)

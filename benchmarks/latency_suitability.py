@@ -23,34 +23,27 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from latency_models import build  # noqa: E402
 from processes import read_store  # noqa: E402
 
 import secateur as sc  # noqa: E402
 from secateur.bench import Effort, Entry, measure  # noqa: E402
 from secateur.deploy import format_for  # noqa: E402
-from secateur.latency import Pace, Where, one_sample, suitability  # noqa: E402
+from secateur.latency import Pace, Survey, Where, one_sample, suitability  # noqa: E402
 from secateur.latency.suitability import WORTH  # noqa: E402
 
 MODELS = (
     "resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x1_0", "efficientnet_b0", "regnet_y_400mf",
     "densenet121", "deit_tiny", "timm:convnext_atto", "minilm",
 )  # fmt: skip
-DTYPES = ("fp32", "int8")
 EFFORT = Effort(width=0.01, seconds=6.0)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = options(__doc__, MODELS)
     parser.add_argument("--seconds", type=float, default=100.0, help="for timing, in each dtype")
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 
@@ -78,7 +71,7 @@ def judged(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     inputs = one_sample(groups.graph)
     with tempfile.TemporaryDirectory() as scratch:
         found = suitability(
-            groups, inputs, places, Path(scratch), pace=Pace.within(asked.seconds), effort=EFFORT
+            groups, inputs, places, Path(scratch), Survey(pace=Pace.within(asked.seconds)), effort=EFFORT
         )
         half = sc.prune(model, sample, keep=0.5).model
         measured = {dtype: _ratio(model, half, inputs, dtype, Path(scratch), asked) for dtype in DTYPES}

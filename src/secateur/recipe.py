@@ -20,7 +20,7 @@ from typing import Any
 from secateur.errors import RecipeError
 from secateur.planning import Budget
 
-CRITERIA = ("magnitude", "taylor", "random")
+CRITERIA = ("magnitude", "taylor", "random", "auto")
 ALLOCATORS = ("global", "uniform")
 MINIMISED = ("latency", "size", "params", "macs")
 OPTIMISERS = ("adamw", "sgd")
@@ -30,7 +30,8 @@ DEPTHS = ("auto", "on", "off")
 
 @dataclass(frozen=True)
 class CriterionOptions:
-    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``."""
+    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``; ``auto``
+    compares them at the cost that is asked, on held-out data, and takes the best."""
 
     name: str = "taylor"
     p: float = 2.0
@@ -98,6 +99,7 @@ class Recipe:
         task: ``classification`` or ``package.module:callable``.
         budget: what the result may cost.
         minimise: with a quality budget alone, what is made as small as that allows.
+        plan: a plan's file, such as one of a sweep's: it is carried out at once, instead of looking for one.
         target: runtime and dtype.
         device: where latency is measured.
         threads: of the runtime; as many as there are cores by default.
@@ -120,6 +122,7 @@ class Recipe:
     task: str = "classification"
     budget: Budget = field(default_factory=Budget)
     minimise: str | None = None
+    plan: str | None = None
     target: str = "onnxruntime:auto"
     device: str = "local"
     threads: int | None = None
@@ -152,6 +155,14 @@ class Recipe:
                     f"minimise={self.minimise} goes with drop= or class_drop= alone; "
                     "with a cost budget as well, drop --minimise"
                 )
+        if quality and self.plan is not None:
+            raise RecipeError(
+                "plan= goes with the cost budget that it was made for, such as latency=0.5x; give that as well"
+            )
+        if self.plan is not None and self.criterion.name == "auto":
+            raise RecipeError(
+                "plan= settles what is cut, so criterion=auto has nothing to rank; name a criterion"
+            )
         if quality and self.minimise is None:
             object.__setattr__(self, "minimise", "latency")
         if not kinds:

@@ -28,7 +28,7 @@ def measured(
         RecipeError: the runtime does not tell where the time goes.
     """
     from secateur.deploy import Target
-    from secateur.latency import Pace, Where, one_sample, suitability
+    from secateur.latency import Pace, Survey, Where, one_sample, suitability
 
     wanted = Target.parse(target)
     places = {dtype: Where(wanted.runtime, dtype) for dtype in dict.fromkeys(("fp32", *wanted.dtypes))}
@@ -39,7 +39,11 @@ def measured(
         )
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         found = suitability(
-            groups, one_sample(groups.graph), places, Path(scratch), pace=Pace.within(seconds), say=_say
+            groups,
+            one_sample(groups.graph),
+            places,
+            Path(scratch),
+            Survey(pace=Pace.within(seconds), say=_say),
         )
         record: dict[str, Any] = {"suitability": found.to_json()}
         if other is not None:

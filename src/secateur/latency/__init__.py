@@ -9,10 +9,10 @@ multiply-adds, so the same solvers spend it.
 from __future__ import annotations
 
 from secateur.latency.model import Latency, fit_latency, fit_of, one_sample
-from secateur.latency.observe import Observation, Pace, Where, cache_folder, observe
+from secateur.latency.observe import Observation, Pace, Survey, Where, cache_folder, observe
 from secateur.latency.suitability import InDtype, Suitability, in_dtype, judged, suitability
 
 __all__ = [
-    "InDtype", "Latency", "Observation", "Pace", "Suitability", "Where", "cache_folder", "fit_latency", "fit_of",
-    "in_dtype", "judged", "observe", "one_sample", "suitability",
+    "InDtype", "Latency", "Observation", "Pace", "Suitability", "Survey", "Where", "cache_folder", "fit_latency",
+    "fit_of", "in_dtype", "judged", "observe", "one_sample", "suitability",
 ]  # fmt: skip

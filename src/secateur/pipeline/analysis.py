@@ -35,6 +35,7 @@ def analysis(groups: Groups) -> dict[str, Any]:
         "blocks": blocks(groups),
         "suitability": None,
         "sensitivity": None,
+        "criterion": None,
         "depth": None,
         "forecast": None,
     }

@@ -34,7 +34,7 @@ def build(job: Job, model: nn.Module, where: str, prefix: str, dtypes: Sequence[
             format_for(job.target.runtime, dtype),
             folder,
             _some(job.data),
-            job.task,
+            job.task if job.labelled else None,
             calibration=job.data.calibration,
             name=f"{prefix}-{dtype}",
         )

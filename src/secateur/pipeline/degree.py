@@ -47,7 +47,7 @@ class Dense:
         reference: the artifact that relative latency refers to, the fastest.
         sizes: the size that relative size refers to, the smallest, in bytes.
         memory: peak memory of the reference, bytes; zero unless a memory budget asks for it.
-        metric: on held-out training data.
+        metric: on held-out training data; NaN where there are no targets.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -237,7 +237,7 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {k: _share(job, k, plan) for k in shares},
+        "shares": {k: share_of(job, k, plan) for k in shares},
         "smallest": smallest,
         "plan": plan.to_json()["digest"],
         "dtype": chosen.dtype,
@@ -275,7 +275,7 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
         return smallest_plan(job), True
 
 
-def _share(job: Job, kind: str, plan: Plan) -> float:
+def share_of(job: Job, kind: str, plan: Plan) -> float:
     """What a cut has of the dense model's cost of this kind."""
     if kind == "latency":
         return predicted_share(job, plan) or 0.0
@@ -313,10 +313,11 @@ def _next(
     return out
 
 
-def smallest_plan(job: Job) -> Plan:
-    """The least that can be left: every group at its floor."""
-    problem = Problem(job.scores, job.rounding, None, ties=job.ties)
-    return plan_of(job.start, problem.dead(problem.floors), job.scores.orders)
+def smallest_plan(job: Job, scores: Scores | None = None) -> Plan:
+    """The least that can be left: every group at its floor, with what is best in it by the run's scores or others."""
+    scores = scores or job.scores
+    problem = Problem(scores, job.rounding, None, ties=job.ties)
+    return plan_of(job.start, problem.dead(problem.floors), scores.orders)
 
 
 def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:

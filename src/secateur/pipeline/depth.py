@@ -26,16 +26,17 @@ PATIENCE = 2  # further blocks that do worse than the best before the search end
 SAMPLES = 16  # batches of training data that blocks are scored on
 
 
-def with_depth(job: Job, shares: Mapping[str, float]) -> Job:
+def with_depth(job: Job, shares: Mapping[str, float], step: str = "depth") -> Job:
     """The job without the blocks whose removal, at these shares of the dense costs, loses least; it may be none.
 
-    With ``depth: auto`` only where latency is predicted: a count says nothing of what a block costs by being there.
+    With ``depth: auto`` only where latency is predicted: a count says nothing of what a block costs by being there. The
+    comparison is recorded as ``step``.
     """
     units = depth_units(job.groups.blocks)
     wanted = job.recipe.depth == "on" or (job.recipe.depth == "auto" and "latency" in shares)
     if not wanted or len(units) < 2:
         return job
-    table = job.folder.journal.step("depth", _compared, job, shares, len(units))["tried"]
+    table = job.folder.journal.step(step, _compared, job, shares, len(units))["tried"]
     feasible = [row for row in table if row["loss"] is not None]
     if not feasible:
         return job

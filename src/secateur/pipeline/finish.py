@@ -204,7 +204,7 @@ def conclude_infeasible(
         "gains": [],
         "baselines": [],
     }
-    job.folder.write_json("analysis.json", analysis(job.groups))
+    job.folder.write_json("analysis.json", _analysis(job))
     job.folder.write_json("environment.json", _environment(job, started, hashes))
     job.folder.write_json("verdict.json", verdict)
     write_report([job.folder.root], job.folder.root / "report.html")
@@ -219,7 +219,7 @@ def _write(
     hashes: dict[str, str],
 ) -> None:
     folder, steps = job.folder, job.folder.journal.steps
-    folder.write_json("analysis.json", analysis(job.groups) | measured_worth(job, dense))
+    folder.write_json("analysis.json", _analysis(job) | measured_worth(job, dense))
     folder.write_json("layers.json", layers(job.groups, outcome.state.plan, outcome.state.model))
     if outcome.state.plan is not None:
         save(outcome.state.model, folder.root)
@@ -269,7 +269,13 @@ def _round_zero(job: Job, dense: Dense) -> dict[str, Any]:
         "round": 0, "fraction_cut": 0.0, "params": before["params"], "macs": before["macs"],
         "predicted_latency_ms": None, "latency_ms": dense.latency_ms, "latency_ratio": 1.0,
         "metric_before": dense.metric, "metric_after": dense.metric, "seconds": 0.0, "given_up": False,
+        "criterion": None,
     }  # fmt: skip
+
+
+def _analysis(job: Job) -> dict[str, Any]:
+    """The analysis, with the ranking of criteria where the choice was left open."""
+    return {**analysis(job.groups), "criterion": job.folder.journal.steps.get("criterion")}
 
 
 def _environment(job: Job, started: str, hashes: dict[str, str]) -> dict[str, Any]:

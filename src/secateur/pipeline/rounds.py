@@ -19,7 +19,9 @@ from secateur.coupling import Groups
 from secateur.data import evaluate
 from secateur.deploy import Artifact
 from secateur.pipeline.artifacts import build, timed
+from secateur.pipeline.criteria import made
 from secateur.pipeline.degree import (
+    DRIVERS,
     Degree,
     Dense,
     count_shares,
@@ -28,9 +30,11 @@ from secateur.pipeline.degree import (
     plan_for,
     predicted_ms,
     reference_of,
+    share_of,
 )
 from secateur.pipeline.job import Costs, Job, regroup, scored
 from secateur.pipeline.judge import artifact_evaluation
+from secateur.pipeline.prediction import prepare
 from secateur.pipeline.quality import lost, recovery_task
 from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
@@ -67,12 +71,14 @@ class Step:
         dtype: of the short measurement after it.
         care: floors, for this round.
         last: whether it is recovered for as long as a last round.
+        plan: what is cut, where that is settled; the shares are then not looked at.
     """
 
     shares: Mapping[str, float]
     dtype: str
     care: Care
     last: bool
+    plan: Plan | None = None
 
 
 def count_rounds(job: Job, shares: Mapping[str, float]) -> int:
@@ -99,6 +105,16 @@ def run_rounds(job: Job, dense: Dense, degree: Degree) -> list[State]:
         states.append(one_round(job, dense, states[-1], step))
         shares = _corrected(job, degree, step.shares, record_of(job, states[-1])["uses"], number / total)
     return states
+
+
+def run_plan(job: Job, dense: Dense, plan: Plan) -> tuple[list[State], Degree]:
+    """Cuts to a plan that was picked before, in one round, recovered as a last one is."""
+    dtype = dense.dtype(job)
+    prepare(job, dtype)
+    drivers = {driver_of(job, a.kind) for a in job.recipe.budget.amounts() if a.kind in DRIVERS}
+    shares = {driver: share_of(job, driver, plan) for driver in sorted(drivers)}
+    start, step = State(0, job.model, None), Step(shares, dtype, Care(), last=True, plan=plan)
+    return [start, one_round(job, dense, start, step)], Degree(shares, dtype)
 
 
 def _corrected(
@@ -147,6 +163,8 @@ def counts_after(job: Job, state: State, step: Step) -> tuple[int, int]:
 
 def _planned(job: Job, state: State, step: Step) -> tuple[Groups, Plan]:
     groups = job.start if state.plan is None else regroup(job, state.model)
+    if step.plan is not None:
+        return groups, step.plan
     scores = job.scores if state.plan is None else scored(job, state.model, groups)
     return groups, plan_for(job, scores, step.shares, step.care)
 
@@ -192,6 +210,7 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
         "metric_after": after.metric,
         "lost": lost_now,
         "seconds": time.perf_counter() - start,
+        "criterion": None if step.plan is not None else str(made(job.criterion, job.recipe.seed)),
         "verification": cut.verification.max_relative_error,
         "recovery": recovered.to_json() if recovered else None,
         "shares": dict(step.shares),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from secateur.latency import Suitability, in_dtype, judged
+from secateur.latency import Suitability, Survey, in_dtype, judged
 from secateur.pipeline.degree import Dense
 from secateur.pipeline.job import Job
 from secateur.pipeline.prediction import fit_of_run
@@ -17,8 +17,7 @@ def suitability_of(job: Job, dense: Dense) -> dict[str, Any] | None:
         return None
     dtype = dense.dtype(job)
     ratio = dense.ratio(dtype) / dense.ratio("fp32")
-    found = in_dtype(
-        job.groups, fit, dtype, ratio, dense.ratio(dtype) * dense.latency_ms, job.rounding, job.ties
-    )
+    survey = Survey(job.rounding, job.ties)
+    found = in_dtype(job.groups, fit, dtype, ratio, dense.ratio(dtype) * dense.latency_ms, survey)
     verdict, words = judged(job.target.runtime, [found])
     return Suitability(job.target.runtime, job.threads, (found,), verdict, words).to_json()
