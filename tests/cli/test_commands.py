@@ -172,6 +172,18 @@ def test_analyze_says_whether_pruning_pays(project, secateur):
     assert secateur("analyze", *LOOK, "--target", "torch:fp32").exit_code == 2
 
 
+def test_analyze_chooses_the_runtime(project, secateur):
+    pytest.importorskip("openvino")
+    done = secateur("analyze", *LOOK, "--target", "auto:fp32", "--seconds", "2", "--json", "auto.json")
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((project / "auto.json").read_text())
+    chosen = [r for r in record["runtimes"] if r["chosen"]]
+    assert [r["runtime"] for r in record["runtimes"]] == ["onnxruntime", "openvino"]
+    assert len(chosen) == 1 and chosen[0]["ratio"] == min(r["ratio"] for r in record["runtimes"])
+    assert record["suitability"]["runtime"] == chosen[0]["runtime"]
+    assert "The model in every runtime here" in done.stdout
+
+
 def test_analyze_a_pt2_file(run, secateur):
     secateur("export", "run", "--to", "pt2")
     done = secateur("analyze", "--model", "run/artifacts/model.pt2", "--input", "1,1,8,8", "--json", "a.json")
@@ -293,6 +305,36 @@ def test_bench_of_files(run, secateur):
     ]
     wrong = secateur("bench", *artifacts, "--input", "1,1,9,9")
     assert wrong.exit_code == 2 and "does not fit" in wrong.stderr
+
+
+def test_openvino_in_every_command(run, secateur):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    done = secateur("export", "run", "--to", "openvino", "openvino-int8")
+    assert done.exit_code == 0, done.stderr
+    folder = run / "artifacts"
+    after = {a["path"]: a for a in json.loads((run / "verdict.json").read_text())["artifacts"]}
+    for name, dtype in (("model", "fp32"), ("model.int8", "int8")):
+        entry = after[f"artifacts/{name}.xml"]
+        files = [folder / f"{name}.xml", folder / f"{name}.bin"]
+        assert (entry["runtime"], entry["dtype"]) == ("openvino", dtype)
+        assert entry["bytes"] == sum(file.stat().st_size for file in files)
+    artifacts = ("run/artifacts/model.onnx", "run/artifacts/model.xml", "run/artifacts/model.int8.xml")
+    done = secateur("bench", *artifacts, "--seconds", "0.2", "--batch", "3", "--json", "b.json")
+    assert done.exit_code == 0, done.stderr
+    records = json.loads((run.parent / "b.json").read_text())
+    assert [(r["runtime"], r["dtype"], r["batch"]) for r in records] == [
+        ("onnxruntime", "fp32", 3),
+        ("openvino", "fp32", 3),
+        ("openvino", "int8", 3),
+    ]
+    rows = [r for r in json.loads(secateur("doctor", "--json").stdout)["checks"] if "openvino" in r["name"]]
+    assert {(r["kind"], r["name"]) for r in rows} == {
+        ("runtime", "openvino"),
+        ("exporter", "openvino"),
+        ("exporter", "openvino-int8"),
+    }
+    assert all(r["works"] and r["version"] for r in rows)
 
 
 def test_export_adds_artifacts(run, secateur):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from secateur.bench.cores import default_threads, processor_name
 from secateur.bench.device import Device, NodeTimes, Runner
 from secateur.bench.fake import FakeDevice
-from secateur.bench.intervals import bootstrap_interval, paired_ratio, quantile
+from secateur.bench.intervals import Interval, bootstrap_interval, paired_ratio, quantile
 from secateur.bench.local import LocalDevice
 from secateur.bench.measure import Effort, measure, peak_memory
 from secateur.bench.measurement import Entry, Measurement
@@ -22,6 +22,7 @@ __all__ = [
     "Effort",
     "Entry",
     "FakeDevice",
+    "Interval",
     "LocalDevice",
     "Measurement",
     "Node",

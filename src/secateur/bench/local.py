@@ -24,7 +24,7 @@ from secateur.bench import worker
 from secateur.bench.cores import Load, available_cores, physical_cores
 from secateur.bench.device import Device, NodeTimes, Runner
 from secateur.bench.measurement import Entry
-from secateur.deploy import batch_size, named_inputs, runtime_named
+from secateur.deploy import batch_size, files_of, named_inputs, runtime_named
 from secateur.errors import InputError, MissingExtra, SecateurError
 from secateur.task import Inputs
 
@@ -126,10 +126,12 @@ class LocalDevice(Device):
         self, entries: Sequence[Entry], inputs: Inputs, threads: int, *, profile: bool = False
     ) -> Iterator[list[Runner]]:
         for entry in entries:
-            if not Path(entry.path).is_file():
-                raise InputError(f"no artifact {entry.path}")
-            if not runtime_named(entry.runtime).available():
-                raise MissingExtra(entry.runtime, "onnx", f"timing {entry.artifact}")
+            for file in files_of(Path(entry.path)):
+                if not file.is_file():
+                    raise InputError(f"no artifact {file}")
+            runtime = runtime_named(entry.runtime)
+            if not runtime.available() and runtime.extra is not None:
+                raise MissingExtra(entry.runtime, runtime.extra, f"timing {entry.artifact}")
         runners: list[LocalRunner] = []
         with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
             shared = {**self._shared(inputs, threads, Path(folder)), "profile": profile, "folder": folder}

@@ -18,7 +18,7 @@ class Entry:
     Args:
         artifact: its name, such as ``dense-fp32``; unique within one call of ``measure``.
         path: the file.
-        runtime: ``onnxruntime`` or ``torch``.
+        runtime: ``onnxruntime``, ``openvino`` or ``torch``.
         dtype: ``fp32`` or ``int8``; recorded, not checked.
         predicted_ms: what a latency model said, if one did.
     """

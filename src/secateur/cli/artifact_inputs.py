@@ -15,6 +15,7 @@ from torch import Tensor
 
 from secateur.cli.objects import told
 from secateur.cli.options import shape_from
+from secateur.deploy import last_words, port_names
 from secateur.errors import CorruptFile, InputError, RecipeError
 from secateur.task import Inputs
 
@@ -32,6 +33,16 @@ ONNX_TYPES = {
     "tensor(uint8)": torch.uint8,
     "tensor(int8)": torch.int8,
     "tensor(bool)": torch.bool,
+}
+OPENVINO_TYPES = {
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "f16": torch.float16,
+    "i64": torch.int64,
+    "i32": torch.int32,
+    "u8": torch.uint8,
+    "i8": torch.int8,
+    "boolean": torch.bool,
 }
 
 
@@ -78,7 +89,7 @@ def random_inputs(entries: Sequence[Entry], batch: int | None, given: Iterable[s
 
 def wanted_by(entry: Entry) -> list[Wanted]:
     """What an artifact takes."""
-    return _onnx(entry.path) if entry.runtime == "onnxruntime" else _pt2(entry.path)
+    return {"onnxruntime": _onnx, "openvino": _openvino, "torch": _pt2}[entry.runtime](entry.path)
 
 
 def _onnx(path: Path) -> list[Wanted]:
@@ -99,6 +110,23 @@ def _onnx(path: Path) -> list[Wanted]:
             )
         shape = tuple(n if isinstance(n, int) else None for n in value.shape)
         found.append(Wanted(value.name, shape, ONNX_TYPES[value.type]))
+    return found
+
+
+def _openvino(path: Path) -> list[Wanted]:
+    import openvino
+
+    try:
+        ports = openvino.Core().read_model(str(path)).inputs
+    except Exception as error:
+        raise CorruptFile(f"OpenVINO cannot read {path}: {last_words(error)}") from error
+    found = []
+    for name, port in zip(port_names(ports, "input"), ports, strict=True):
+        kind = port.get_element_type().to_string()
+        if kind not in OPENVINO_TYPES:
+            raise InputError(f"{path} takes {name!r} as {kind}, for which no random values are made")
+        shape = tuple(n.get_length() if n.is_static else None for n in port.get_partial_shape())
+        found.append(Wanted(name, shape, OPENVINO_TYPES[kind]))
     return found
 
 

@@ -13,12 +13,13 @@ from secateur.cli.screen import line, table, write_json
 if TYPE_CHECKING:
     from secateur.bench import Device, Entry, Measurement
 
-SUFFIXES = {".onnx": "onnxruntime", ".pt2": "torch"}
+SUFFIXES = {".onnx": "onnxruntime", ".pt2": "torch", ".xml": "openvino"}
 
 
 def bench(
     artifacts: Annotated[
-        list[Path], typer.Argument(metavar="ARTIFACT...", help=".onnx and .pt2 files, and folders of runs.")
+        list[Path],
+        typer.Argument(metavar="ARTIFACT...", help=".onnx, .xml and .pt2 files, and folders of runs."),
     ],
     device: Annotated[str, typer.Option(help="Where to measure.")] = "local",
     threads: Annotated[int | None, typer.Option(min=1, help="As many as there are cores by default.")] = None,
@@ -77,7 +78,7 @@ def _entries(path: Path) -> list[Entry]:
             for f in files
         ]
     if path.suffix not in SUFFIXES:
-        raise UnknownName(f"{path} is no artifact; give .onnx or .pt2 files, or the folder of a run")
+        raise UnknownName(f"{path} is no artifact; give .onnx, .xml or .pt2 files, or the folder of a run")
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     return [Entry(path.name, path, SUFFIXES[path.suffix], _dtype(path))]
@@ -101,8 +102,10 @@ def _check_runtimes(entries: list[Entry]) -> None:
     from secateur.errors import MissingExtra
 
     for runtime in dict.fromkeys(entry.runtime for entry in entries):
-        if not runtime_named(runtime).available():
-            raise MissingExtra(runtime, "onnx", "timing .onnx files")
+        known = runtime_named(runtime)
+        if not known.available() and known.extra is not None:
+            suffix = next(s for s, name in SUFFIXES.items() if name == runtime)
+            raise MissingExtra(runtime, known.extra, f"timing {suffix} files")
 
 
 def _show(found: list[Measurement]) -> None:

@@ -20,7 +20,7 @@ from secateur.cli.screen import line, table
 if TYPE_CHECKING:
     from torch import nn
 
-INSTALL_ONNX = "pip install 'secateur[onnx]'"
+    from secateur.deploy import Exporter
 
 
 @dataclass(frozen=True)
@@ -89,23 +89,32 @@ def _exporters() -> Iterator[Row]:
     found = []
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         for name, exporter in formats.items():
-            install = None if exporter.runtime == "torch" else INSTALL_ONNX
+            install = _install(exporter.runtime)
             detail, works = _tried(lambda name=name: _export(name, Path(folder)))  # type: ignore[misc]
             if works:
                 worked[exporter.runtime] = "ran a tiny network"
             found.append(
-                Row("exporter", name, works, _exporter_version(name), detail, None if works else install)
+                Row("exporter", name, works, _exporter_version(exporter), detail, None if works else install)
             )
     for name, runtime in runtimes.items():
         works = name in worked
         detail = worked.get(name, "installed, but ran nothing" if runtime.available() else "not installed")
-        install = None if works or name == "torch" else INSTALL_ONNX
+        install = None if works else _install(name)
         yield Row("runtime", name, works, runtime.version(), detail, install)
     yield from found
 
 
-def _exporter_version(name: str) -> str | None:
-    return _version("torch" if name == "pt2" else "onnx")
+def _install(runtime: str) -> str | None:
+    from secateur.deploy import runtimes
+
+    extra = runtimes[runtime].extra
+    return None if extra is None else f"pip install 'secateur[{extra}]'"
+
+
+def _exporter_version(exporter: Exporter) -> str | None:
+    if exporter.runtime == "openvino":
+        return _version("nncf" if exporter.calibrated else "openvino")
+    return _version("torch" if exporter.runtime == "torch" else "onnx")
 
 
 def _export(format: str, folder: Path) -> str:

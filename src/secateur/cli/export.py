@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,9 @@ def export(
     more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", hidden=True)] = None,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="FORMAT...", help="onnx, onnx-int8, pt2; one or several."),
+        typer.Option(
+            "--to", metavar="FORMAT...", help="onnx, onnx-int8, openvino, openvino-int8, pt2; one or several."
+        ),
     ] = None,
     data: DataName = None,
     data_option: DataOption = None,
@@ -176,7 +177,7 @@ def _one(folder: Path, format: str, material: Material) -> Artifact:
                 name=f"pruned-{format}",
             )
             final = folder / artifact.path.name
-            os.replace(artifact.path, final)
+            deploy.move(artifact.path, final)
     except OSError as error:
         raise RunFolderError(f"cannot write in {folder}: {error.strerror or error}") from error
     return replace(artifact, path=final)

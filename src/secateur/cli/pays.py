@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -13,6 +13,9 @@ from secateur.cli.datasets import Loaders
 from secateur.cli.screen import line, share, table
 from secateur.coupling import Groups
 from secateur.errors import RecipeError
+
+if TYPE_CHECKING:
+    from secateur.deploy import Exporter, Target
 
 BATCHES = 4  # of the training data, for curves of sensitivity
 SHOWN = 12
@@ -22,7 +25,7 @@ HALF = 0.5  # the share of the dense cost that a run is forecast for
 def measured(
     groups: Groups, target: str, other: Groups | None, name: str | None, seconds: float
 ) -> dict[str, Any]:
-    """``suitability`` and, beside a second model, ``against``, as ``analysis.json`` has them.
+    """``suitability``, ``runtimes`` where the target leaves them open, and ``against`` beside a second model.
 
     Raises:
         RecipeError: the runtime does not tell where the time goes.
@@ -31,6 +34,9 @@ def measured(
     from secateur.latency import Pace, Survey, Where, one_sample, suitability
 
     wanted = Target.parse(target)
+    rivals: list[dict[str, Any]] = []
+    if wanted.open:
+        wanted, rivals = _settled(groups, wanted)
     places = {dtype: Where(wanted.runtime, dtype) for dtype in dict.fromkeys(("fp32", *wanted.dtypes))}
     if not all(where.tells_operators for where in places.values()):
         raise RecipeError(
@@ -45,12 +51,27 @@ def measured(
             Path(scratch),
             Survey(pace=Pace.within(seconds), say=_say),
         )
-        record: dict[str, Any] = {"suitability": found.to_json()}
+        record: dict[str, Any] = {"suitability": found.to_json(), "runtimes": rivals}
         if other is not None:
             record["against"] = _against(
                 groups, other, str(name), wanted.runtime, tuple(places), Path(scratch)
             )
     return record
+
+
+def _settled(groups: Groups, target: Target) -> tuple[Target, list[dict[str, Any]]]:
+    """The target in the runtime in which the model measures fastest, and what was compared."""
+    from secateur.latency import choose_runtime, one_sample
+
+    inputs = one_sample(groups.graph)
+    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
+
+        def export(exporter: Exporter) -> Path:
+            _say(f"exporting to {exporter.runtime} {exporter.dtype}")
+            return exporter.write(groups.graph.module, inputs, Path(scratch) / exporter.filename, [inputs])
+
+        found = choose_runtime(target, export, inputs)
+    return found.target, found.to_json()
 
 
 def _against(
@@ -108,6 +129,8 @@ def effort(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
 
 def show_worth(record: dict[str, Any]) -> None:
     """Prints what was measured."""
+    if record.get("runtimes"):
+        show_rivals(record["runtimes"])
     found = record["suitability"]
     if found is not None:
         line(
@@ -148,6 +171,22 @@ def show_worth(record: dict[str, Any]) -> None:
         line(
             f"a run to half of the cost, by the defaults: {took['rounds']} rounds, {took['epochs']} epochs{hours}"
         )
+
+
+def show_rivals(rivals: list[dict[str, Any]]) -> None:
+    """The same model in every runtime that is installed, measured in turn."""
+    rows = [
+        (
+            r["runtime"],
+            r["dtype"],
+            "" if r["latency_ms"] is None else f"{r['latency_ms']:.3g}",
+            "" if r["ratio"] is None else f"{r['ratio']:.2f}x",
+            "fastest" if r["chosen"] else r["obstacle"],
+        )
+        for r in rivals
+    ]
+    table("The model in every runtime here, measured in turn", ("runtime", "dtype", "ms", "ratio", ""), rows,
+          right=("ms", "ratio"))  # fmt: skip
 
 
 def _show_curves(found: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,18 @@ def calibration_inputs(loader: Iterable[Any], samples: int = 256) -> list[Inputs
 
 
 def named_feeds(batches: Iterable[Inputs], model: Any, samples: int) -> list[dict[str, np.ndarray]]:
-    """Calibration batches by input name, cut to the batch of a model whose batch is fixed."""
+    """Calibration batches by input name, cut to the batch of an ONNX model whose batch is fixed."""
     weights = {value.name for value in model.graph.initializer}
     wanted = [value for value in model.graph.input if value.name not in weights]
     axis = wanted[0].type.tensor_type.shape.dim[0]
     fixed = axis.dim_value if axis.HasField("dim_value") else None
+    return feeds_for(batches, [value.name for value in wanted], fixed, samples)
+
+
+def feeds_for(
+    batches: Iterable[Inputs], names: Sequence[str], fixed: int | None, samples: int
+) -> list[dict[str, np.ndarray]]:
+    """Calibration batches by the ``names`` of a model's inputs, in pieces of its batch where that is ``fixed``."""
     feeds: list[dict[str, np.ndarray]] = []
     count = 0
     for inputs in batches:
@@ -47,7 +54,7 @@ def named_feeds(batches: Iterable[Inputs], model: Any, samples: int) -> list[dic
         size = batch_size(inputs)
         step = fixed or size
         for start in range(0, size - step + 1, step):
-            feeds.append({v.name: _array(v.name, tensors, start, step) for v in wanted})
+            feeds.append({name: _array(name, tensors, start, step) for name in names})
             count += step
             if count >= samples:
                 return feeds

@@ -13,9 +13,11 @@ from typing import Any
 
 from torch import nn
 
-from secateur.deploy.artifact import Artifact
+from secateur.deploy.artifact import Artifact, remove, size_of
 from secateur.deploy.onnx_export import export_onnx
 from secateur.deploy.onnx_int8 import OnnxInt8, Quantiser
+from secateur.deploy.openvino_export import export_openvino
+from secateur.deploy.openvino_int8 import OpenVinoInt8
 from secateur.deploy.parity import FLOAT_LIMIT, check_parity
 from secateur.deploy.pt2 import export_pt2
 from secateur.errors import DataError, UnknownName
@@ -30,7 +32,7 @@ class Exporter:
 
     Args:
         name: what the command line calls it.
-        filename: how its file is called in ``RUN/artifacts``.
+        filename: how its file is called in ``RUN/artifacts``; see :func:`secateur.deploy.files_of`.
         runtime: the name of the runtime that runs it.
         dtype: ``fp32`` or ``int8``.
         write: ``write(model, example_inputs, path, calibration) -> path``; writes the file, whole or not at all.
@@ -68,6 +70,18 @@ formats: dict[str, Exporter] = {
             "onnxruntime",
             "int8",
             quantised(OnnxInt8()),
+            limit=None,
+            calibrated=True,
+        ),
+        Exporter(
+            "openvino", "model.xml", "openvino", "fp32", lambda m, x, path, _: export_openvino(m, x, path)
+        ),
+        Exporter(
+            "openvino-int8",
+            "model.int8.xml",
+            "openvino",
+            "int8",
+            quantised(OpenVinoInt8()),
             limit=None,
             calibrated=True,
         ),
@@ -140,13 +154,13 @@ def export(
     try:
         parity = check_parity(destination, exporter.runtime, model, batches, task, exporter.limit)
     except BaseException:
-        destination.unlink(missing_ok=True)
+        remove(destination)
         raise
     return Artifact(
         path=destination,
         runtime=exporter.runtime,
         dtype=exporter.dtype,
-        bytes=destination.stat().st_size,
+        bytes=size_of(destination),
         max_relative_error=parity.max_relative_error,
         metric=parity.metric_artifact,
         name=name or exporter.name,

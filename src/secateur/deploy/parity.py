@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from secateur.deploy.inputs import named_tensors
 from secateur.deploy.program import evaluation_copy
-from secateur.deploy.runtime import Outputs, runtime_named
+from secateur.deploy.runtime import Outputs
+from secateur.deploy.runtimes import runtime_named
 from secateur.errors import DataError, ParityError
 from secateur.task import Task, call, checked_metric, logits, split_batch, to_device
 

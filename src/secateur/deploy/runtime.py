@@ -1,6 +1,6 @@
 """Runtimes: what runs an artifact in this process, for parity and evaluation. Timing is the business of the bench.
 
-To add a runtime: write a :class:`Runtime`, enter it in ``runtimes``, and give ``target.CHOICES`` its dtypes.
+To add a runtime: write a :class:`Runtime`, enter it in :mod:`runtimes`, and give ``target.CHOICES`` its dtypes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from secateur.deploy.extras import installed, require, version
 from secateur.deploy.inputs import batch_size, map_tensors, named_inputs, named_tensors
 from secateur.deploy.pt2 import load_pt2
-from secateur.errors import CorruptFile, InputError, UnknownName
+from secateur.errors import CorruptFile, InputError
 from secateur.task import Inputs, call
 
 Outputs = Tensor | dict[str, Tensor]
@@ -56,6 +56,7 @@ class Runtime(ABC):
     """Runs artifacts of one kind."""
 
     name: str
+    extra: str | None = None  # of ours, that installs it; None where it is always there
     tells_operators = False  # whether it tells, when it is timed, what each operator takes
 
     @abstractmethod
@@ -80,6 +81,7 @@ class OnnxRuntime(Runtime):
     """ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
+    extra = "onnx"
     tells_operators = True
 
     def available(self) -> bool:
@@ -161,17 +163,3 @@ def _first_input_shape(program: Any) -> tuple[Any, ...]:
         if node.op == "placeholder" and node.name in names and isinstance(node.meta.get("val"), Tensor):
             return tuple(node.meta["val"].shape)
     return ()
-
-
-runtimes: dict[str, Runtime] = {runtime.name: runtime for runtime in (OnnxRuntime(), TorchRuntime())}
-
-
-def runtime_named(name: str) -> Runtime:
-    """The runtime of that name.
-
-    Raises:
-        UnknownName: there is none; the message lists those that exist.
-    """
-    if name not in runtimes:
-        raise UnknownName(f"no runtime {name!r}; this version has {', '.join(runtimes)}")
-    return runtimes[name]

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from secateur.latency.model import Latency, fit_latency, fit_of, one_sample
 from secateur.latency.observe import Observation, Pace, Survey, Where, cache_folder, observe
+from secateur.latency.rivals import Rival, RuntimeChoice, choose_runtime
 from secateur.latency.suitability import InDtype, Suitability, in_dtype, judged, suitability
 
 __all__ = [
-    "InDtype", "Latency", "Observation", "Pace", "Suitability", "Survey", "Where", "cache_folder", "fit_latency",
-    "fit_of", "in_dtype", "judged", "observe", "one_sample", "suitability",
+    "InDtype", "Latency", "Observation", "Pace", "Rival", "RuntimeChoice", "Suitability", "Survey", "Where",
+    "cache_folder", "choose_runtime", "fit_latency", "fit_of", "in_dtype", "judged", "observe", "one_sample",
+    "suitability",
 ]  # fmt: skip

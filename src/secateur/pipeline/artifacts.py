@@ -11,7 +11,7 @@ from torch import nn
 
 from secateur.bench import Effort, Entry, Measurement, measure
 from secateur.data import Data
-from secateur.deploy import Artifact, export, format_for
+from secateur.deploy import Artifact, Exporter, export, format_for
 from secateur.pipeline.job import Job
 
 
@@ -25,25 +25,31 @@ def build(job: Job, model: nn.Module, where: str, prefix: str, dtypes: Sequence[
         dtypes: of the target's runtime.
     """
     folder = job.folder.root / where
-    folder.mkdir(parents=True, exist_ok=True)
     built = []
     for dtype in dtypes:
-        artifact = export(
-            model,
-            job.example,
-            format_for(job.target.runtime, dtype),
-            folder,
-            _some(job.data),
-            job.task if job.labelled else None,
-            calibration=job.data.calibration,
-            name=f"{prefix}-{dtype}",
-        )
+        exporter = format_for(job.target.runtime, dtype)
+        artifact = exported(job, model, exporter, folder, f"{prefix}-{dtype}")
         built.append(replace(artifact, path=artifact.path.relative_to(job.folder.root)))
     return built
 
 
+def exported(job: Job, model: nn.Module, exporter: Exporter, folder: Path, name: str) -> Artifact:
+    """One artifact in a folder, through the parity gate on held-out batches."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return export(
+        model,
+        job.example,
+        exporter,
+        folder,
+        _some(job.data),
+        job.task if job.labelled else None,
+        calibration=job.data.calibration,
+        name=name,
+    )
+
+
 def dense_dtypes(job: Job) -> tuple[str, ...]:
-    """The dtypes that the dense model is exported in: fp32 always, for a fair reference."""
+    """The dtypes that the dense model and the result are exported in: fp32 always, to compare with."""
     return tuple(dict.fromkeys(("fp32", *job.target.dtypes)))
 
 
@@ -77,7 +83,7 @@ def timed(
         effort=effort or job.effort,
         seed=job.recipe.seed,
     )
-    return [_record(job.folder.root, m) for m in found]
+    return [record_of(job.folder.root, m) for m in found]
 
 
 def one_sample(job: Job) -> Any:
@@ -97,7 +103,8 @@ def _some(data: Data) -> list[Any]:
     return batches
 
 
-def _record(root: Path, measurement: Measurement) -> dict[str, Any]:
+def record_of(root: Path, measurement: Measurement) -> dict[str, Any]:
+    """A line of ``measurements.jsonl``: the path is told from the run's folder."""
     record = measurement.to_json()
     record["path"] = str(Path(record["path"]).relative_to(root))
     return record

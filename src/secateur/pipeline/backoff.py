@@ -27,7 +27,7 @@ def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
     driver = "params" if job.recipe.minimise in ("size", "params") else "macs"
     if job.recipe.minimise == "latency" and prepare(job, dense.dtype(job)) is not None:
         driver = "latency"
-    good, dtype = State(0, job.model, None), job.target.dtypes[-1]
+    good, dtype = State(0, job.model, None), dense.dtype(job)
     share = kept = 1.0
     for _ in range(LONGEST):
         share *= FACTOR

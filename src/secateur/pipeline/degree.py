@@ -158,7 +158,7 @@ def find_degree(job: Job, dense: Dense, shares: dict[str, float]) -> Degree:
     """
     wanted = measured_kinds(job)
     if not wanted:
-        return Degree(shares, job.target.dtypes[-1])
+        return Degree(shares, dense.dtype(job))
     best: Degree | None = None
     tried: set[str] = set()
     for number in range(PROBES):

@@ -17,6 +17,8 @@ _PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "openvino",
+    "nncf",
     "safetensors",
     "numpy",
     "timm",

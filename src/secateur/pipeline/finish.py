@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.data import Evaluation, evaluate
-from secateur.deploy import Artifact
+from secateur.deploy import Artifact, is_whole
 from secateur.errors import FormError
 from secateur.pipeline.analysis import analysis
-from secateur.pipeline.artifacts import build, timed
+from secateur.pipeline.artifacts import build, dense_dtypes, timed
 from secateur.pipeline.baselines import baselines
 from secateur.pipeline.degree import AIM, Degree, Dense, measured_kinds, memory_of, predicted_ms
 from secateur.pipeline.environment import environment
 from secateur.pipeline.job import Job, counts
 from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, judge
 from secateur.pipeline.layers import layers
+from secateur.pipeline.rivals import rivals_of, timings_of
 from secateur.pipeline.rounds import State, Step, one_round
+from secateur.pipeline.twins import eligible, fp32_ratio
 from secateur.pipeline.worth import suitability_of
 from secateur.planning import Care, parse_amount
 from secateur.report import write_report
@@ -62,12 +64,12 @@ def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State, given_
     name = f"final {state.number}"
     record = job.folder.journal.step(name, _measure, job, dense, state, where)
     artifacts = tuple(Artifact.from_json(a) for a in record["artifacts"])
-    if any(not (job.folder.root / a.path).exists() for a in artifacts):
-        build(job, state.model, where, "pruned", job.target.dtypes)
+    if any(not is_whole(job.folder.root / a.path) for a in artifacts):
+        build(job, state.model, where, "pruned", dense_dtypes(job))
     timings = tuple(record["timings"])
     base = next(t for t in timings if t["artifact"] == dense.reference)
     candidates = []
-    for artifact in artifacts:
+    for artifact in eligible(job.target, artifacts, timings):
         evaluation = artifact_evaluation(job, artifact)
         timing = next(t for t in timings if t["artifact"] == artifact.name)
         candidate = Candidate(
@@ -85,7 +87,7 @@ def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State, given_
 
 
 def _measure(job: Job, dense: Dense, state: State, where: str) -> dict[str, Any]:
-    artifacts = build(job, state.model, where, "pruned", job.target.dtypes)
+    artifacts = build(job, state.model, where, "pruned", dense_dtypes(job))
     expected = predicted_ms(job, dense, state.plan)
     timings = timed(job, [*dense.artifacts, *artifacts], "final", dense.reference, predicted=expected)
     memory = {}
@@ -151,9 +153,10 @@ def conclude(
         },
         "classes": class_rows(chosen.classes),
         "artifacts": [
-            _artifact(a, chosen if a.name == chosen.artifact.name else None)
+            _artifact(a, chosen if a.name == chosen.artifact.name else None, _to_twin(a, dense, outcome))
             for a in (*dense.artifacts, *outcome.artifacts)
         ],
+        "runtimes": rivals_of(job),
         "gains": _gains(dense, outcome),
         "baselines": [{k: v for k, v in row.items() if k != "timings"} for row in compared],
     }
@@ -203,6 +206,7 @@ def conclude_infeasible(
         "artifacts": [],
         "gains": [],
         "baselines": [],
+        "runtimes": rivals_of(job),
     }
     job.folder.write_json("analysis.json", _analysis(job))
     job.folder.write_json("environment.json", _environment(job, started, hashes))
@@ -232,6 +236,7 @@ def _write(
     folder.write_lines(
         "measurements.jsonl",
         [
+            *timings_of(job),
             *dense.timings,
             *probes,
             *(t for r in rounds for t in r["timings"]),
@@ -291,12 +296,18 @@ def _epochs(job: Job, path: Sequence[int]) -> int:
     return sum(len(r["epochs"]) for r in records if r)
 
 
-def _artifact(artifact: Artifact, chosen: Candidate | None) -> dict[str, Any]:
+def _artifact(artifact: Artifact, chosen: Candidate | None, to_twin: float | None) -> dict[str, Any]:
     record = artifact.to_json()
     record["final"] = chosen is not None
+    if to_twin is not None:
+        record |= {"fp32_ratio": to_twin, "slower_than_fp32": to_twin > 1.0}
     if chosen is not None:
         record["metric"] = chosen.evaluation.metric
     return record
+
+
+def _to_twin(artifact: Artifact, dense: Dense, outcome: Outcome) -> float | None:
+    return fp32_ratio(artifact, (*dense.artifacts, *outcome.artifacts), outcome.timings)
 
 
 def _quantised(outcome: Outcome) -> float | None:
@@ -346,4 +357,7 @@ def _headline(job: Job, dense: Dense, outcome: Outcome, met: bool, reasons: Sequ
         f"{speed} than {dense.reference} in {job.target.runtime} ({artifact.dtype}), "
         f"{_size_words(dense.size, artifact.bytes)}, {quality}"
     )
+    twin = _to_twin(artifact, dense, outcome)
+    if twin is not None and twin > 1.0:
+        text += f"; {artifact.dtype} is {twin:.2f} times slower than fp32 here"
     return f"The budget is met: {text}." if met else f"The budget is missed ({'; '.join(reasons)}): {text}."

@@ -27,6 +27,7 @@ from secateur.pipeline.folder import open_folder
 from secateur.pipeline.forecast import forecast, smallest_in_words
 from secateur.pipeline.job import Job
 from secateur.pipeline.ranking import settle_criterion
+from secateur.pipeline.rivals import settled
 from secateur.pipeline.rounds import run_plan, run_rounds
 from secateur.planning import Budget, Plan, Ties, dead_atoms, without_removed
 from secateur.recipe import CriterionOptions, Recipe
@@ -107,19 +108,20 @@ def compress(
     check_data(data, classes=classes_of(model, example, task))
     ties = ties_of(model, groups, recipe)
     hashes = {"model": model_hash(model), "data": fingerprint(data)}
-    settled = None if recipe.plan is None else _settled(recipe.plan, groups)
-    if settled is not None:
-        hashes["plan"] = settled.to_json()["digest"]
+    given = None if recipe.plan is None else _given(recipe.plan, groups)
+    if given is not None:
+        hashes["plan"] = given.to_json()["digest"]
     with open_folder(out, recipe, hashes) as folder:
         job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties)
         try:
-            if settled is None:
+            if given is None:
                 check_counts(job)
+            job = settled(job)
             dense = dense_model(job)
             job = settle_criterion(job, dense)
-            if settled is not None:
-                job = replace(job, removed=settled.removed)
-                states, degree = run_plan(job, dense, settled)
+            if given is not None:
+                job = replace(job, removed=given.removed)
+                states, degree = run_plan(job, dense, given)
                 state, degree = keep_quality(job, dense, degree, states)
             elif recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)
@@ -138,7 +140,7 @@ def compress(
     return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)
 
 
-def _settled(path: str, groups: Groups) -> Plan:
+def _given(path: str, groups: Groups) -> Plan:
     """The plan in a file, if it is for this model."""
     plan = Plan.load(path)
     left = without_removed(groups, plan)

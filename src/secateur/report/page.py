@@ -50,6 +50,7 @@ class View:
     before: Table | None
     variants: Table | None
     gains: Table | None
+    rivals: Table | None
     rounds: tuple[Table, tuple[Chart, ...]] | None
     widths: Table | None
     latency: Table | None
@@ -151,6 +152,7 @@ def _view(run: Run, key: str) -> View:
         before=before(run),
         variants=variants.variants(run),
         gains=variants.gains(run),
+        rivals=variants.rivals(run),
         rounds=sections.rounds(run),
         widths=sections.widths(run),
         latency=sections.latency(run),

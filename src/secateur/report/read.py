@@ -24,6 +24,7 @@ from secateur.report.records import (
     Gain,
     Layer,
     Lock,
+    Rival,
     Round,
     Run,
     Timing,
@@ -120,6 +121,7 @@ def _verdict(record: Mapping[str, Any]) -> Verdict:
         reference=_str(reference.get("artifact")),
         reference_ms=number(reference.get("latency_ms")),
         reference_bytes=number(reference.get("size_bytes")),
+        rivals=tuple(_rival(r) for r in _dicts(record.get("runtimes"))),
     )
 
 
@@ -131,6 +133,20 @@ def _artifact(record: Mapping[str, Any]) -> Artifact:
         runtime=_str(record.get("runtime")),
         max_relative_error=number(record.get("max_relative_error")),
         metric=number(record.get("metric")),
+        fp32_ratio=number(record.get("fp32_ratio")),
+    )
+
+
+def _rival(record: Mapping[str, Any]) -> Rival:
+    return Rival(
+        runtime=_str(record.get("runtime")),
+        dtype=_str(record.get("dtype")),
+        latency_ms=number(record.get("latency_ms")),
+        ratio=number(record.get("ratio")),
+        bounds=_bounds(record.get("interval")),
+        size_bytes=number(record.get("size_bytes")),
+        chosen=record.get("chosen") is True,
+        obstacle=_str(record.get("obstacle")),
     )
 
 

@@ -65,7 +65,8 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file of the run and how far its outputs are from those of the model it came from."""
+    """A file of the run and how far its outputs are from those of the model it came from; beside it, where it is
+    quantised, its latency over that of the same network in fp32."""
 
     name: str
     path: str
@@ -73,6 +74,21 @@ class Artifact:
     runtime: str
     max_relative_error: float | None
     metric: float | None
+    fp32_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The dense model in one of the runtimes that a run chose from."""
+
+    runtime: str
+    dtype: str
+    latency_ms: float | None
+    ratio: float | None
+    bounds: Bounds | None
+    size_bytes: float | None
+    chosen: bool
+    obstacle: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,7 @@ class Verdict:
     reference: str
     reference_ms: float | None
     reference_bytes: float | None
+    rivals: tuple[Rival, ...] = ()
 
 
 @dataclass(frozen=True)

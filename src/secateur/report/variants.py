@@ -27,10 +27,11 @@ def variants(run: Run) -> Table | None:
     names = sorted((n for n in names if n in ORDER or n in timings), key=lambda n: (ORDER.get(n, 9), n))
     if not names:
         return None
+    files = _files(run)
     sizes, metrics, errors = (
         sizes_of(run),
         _metrics(run),
-        {n: a.max_relative_error for n, a in _files(run).items()},
+        {n: a.max_relative_error for n, a in files.items()},
     )
     kept = {key: counts(run, key) for key in ("params", "macs")}
     reference = v.reference if v else ""
@@ -71,6 +72,7 @@ def variants(run: Run) -> Table | None:
             "",
             [Cell(quantity(timings[n].p95_ms if n in timings else None, "ms")) for n in names],
         ),
+        row("Against fp32", "the same network", [_beside_twin(files.get(n)) for n in names]),
         row("Size of the file", "", [Cell(quantity(sizes.get(n), "bytes")) for n in names]),
         row(v.metric_name.capitalize() if v else "Metric", "", [quality(n) for n in names]),
         row("Parameters", "", [counted(n, "params") for n in names]),
@@ -89,6 +91,34 @@ def variants(run: Run) -> Table | None:
         tuple(r for r in rows if r is not None),
         marked=names.index(final) if final in names else -1,
     )
+
+
+def _beside_twin(artifact: Artifact | None) -> Cell:
+    if artifact is None or artifact.fp32_ratio is None:
+        return Cell(MISSING)
+    slower = artifact.fp32_ratio > 1.0
+    return Cell(quantity(artifact.fp32_ratio, "x"), "slower" if slower else "", "over" if slower else "")
+
+
+def rivals(run: Run) -> Table | None:
+    """The dense model in every runtime that the run chose from."""
+    if run.verdict is None or not run.verdict.rivals:
+        return None
+    rows = tuple(
+        Row(
+            f"{r.runtime} {r.dtype}",
+            (
+                Cell(quantity(r.latency_ms, "ms")),
+                Cell(quantity(r.ratio, "x"), interval(r.bounds, "x")),
+                Cell(quantity(r.size_bytes, "bytes")),
+            ),
+            "the fastest: this run uses its runtime" if r.chosen else r.obstacle,
+        )
+        for r in run.verdict.rivals
+    )
+    first = run.verdict.rivals[0]
+    lead = f"Measured in turn before anything was cut; ratios are to {first.runtime} {first.dtype}."
+    return Table(lead, ("Latency", "Ratio", "Size"), rows)
 
 
 def gains(run: Run) -> Table | None:
