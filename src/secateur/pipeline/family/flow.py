@@ -35,6 +35,7 @@ from secateur.pipeline.folder import open_folder
 from secateur.pipeline.job import Job
 from secateur.pipeline.prediction import fit_of_run, prepare
 from secateur.pipeline.ranking import settle_criterion
+from secateur.pipeline.rivals import settled
 from secateur.planning import Amount, Budget
 from secateur.recipe import CriterionOptions, Recipe
 from secateur.report import write_sweep
@@ -112,6 +113,7 @@ def sweep(
         job = Job(
             recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties, labelled=labelled
         )
+        job = settled(job)
         dense = dense_model(job)
         prepare(job, dense.dtype(job), always=True)
         amounts = _amounts(job, dense, asked)
