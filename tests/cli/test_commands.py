@@ -87,19 +87,9 @@ def test_analyze(project, secateur):
     assert "Suitability" not in done.stdout and "Sensitivity" not in done.stdout
     record = json.loads((project / "analysis.json").read_text())
     assert set(record) == {
-        *(
-            "params",
-            "macs",
-            "prunable_share",
-            "weights",
-            "groups",
-            "locked",
-            "blocks",
-            "suitability",
-            "sensitivity",
-            "criterion",
-        )
-    }
+        "params", "macs", "prunable_share", "weights", "groups", "locked", "blocks", "suitability", "sensitivity",
+        "criterion", "depth", "forecast",
+    }  # fmt: skip
     # conv1 16·9+16, norm 2·16, conv2 16·16·9+16, inner 16·24+24, head 24·4+4
     assert record["params"] == 160 + 32 + 2320 + 408 + 100
     assert record["macs"] == 64 * (16 * 9 + 16 * 16 * 9) + 16 * 24 + 24 * 4
