@@ -11,10 +11,7 @@ what is missing.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -28,14 +25,15 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from latency_models import MODELS, build  # noqa: E402
-from processes import installed, read_store  # noqa: E402
+from processes import read_store  # noqa: E402
 
 import secateur as sc  # noqa: E402
 from secateur.bench import Effort, Entry, measure  # noqa: E402
 from secateur.cost import FittedLatency  # noqa: E402
 from secateur.deploy import format_for  # noqa: E402
-from secateur.latency import Pace, Where, fit_latency  # noqa: E402
+from secateur.latency import Where, fit_latency  # noqa: E402
 from secateur.planning import Problem, Rounding, plan_of  # noqa: E402
 from secateur.surgery import cut_groups  # noqa: E402
 
@@ -45,14 +43,8 @@ EFFORT = Effort(width=0.02, min_turns=15, seconds=4.0)
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "int8"])
+    parser = options(__doc__, MODELS, DTYPES)
     parser.add_argument("--plans", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 
@@ -62,7 +54,7 @@ def main() -> int:
     torch.set_num_threads(1)
     file = asked.results / "latency.json"
     store: dict[str, Any] = {"records": {}} if asked.anew else read_store(file)
-    store["conditions"] = conditions(asked)
+    store["conditions"] = conditions(asked, "plans")
     for model in asked.only:
         for dtype in asked.dtypes:
             key = f"{model} {dtype}"
@@ -82,7 +74,7 @@ def predictions(name: str, dtype: str, asked: argparse.Namespace, record: dict[s
     groups = sc.find_groups(sc.trace(model, sample))
     where = Where("onnxruntime", dtype, threads=asked.threads)
     start = time.perf_counter()
-    fit = fit_latency(groups, sample, where, pace=Pace())
+    fit = fit_latency(groups, sample, where)
     record.setdefault("fit_seconds", time.perf_counter() - start)
     record.update(
         networks=fit.networks,
@@ -171,18 +163,6 @@ def page(records: Mapping[str, Any], about: Mapping[str, Any]) -> str:
             f"| {f['noise_p90']:.1%} | {f['macs']:.0%} | {f['macs_p90']:.0%} | {f['macs_rank']:.3f} |"
         )
     return "\n".join(lines)
-
-
-def conditions(asked: argparse.Namespace) -> dict[str, Any]:
-    """Date, versions and machine."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {p: installed(p) for p in ("secateur", "torch", "onnxruntime")},
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": asked.threads,
-        "plans": asked.plans,
-    }
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from latency_models import MODELS, build  # noqa: E402
 from processes import read_store  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -43,15 +43,10 @@ SAMPLES = 4
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "int8"])
-    parser.add_argument("--shares", nargs="+", default=["0.5x", "0.35x"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser = options(__doc__, MODELS, DTYPES)
+    parser.add_argument(
+        "--shares", nargs="+", default=["0.5x", "0.35x"], help="or other budgets: memory=0.7x"
+    )
     return parser.parse_args()
 
 
@@ -78,12 +73,13 @@ def kept(name: str, dtype: str, share: str, threads: int) -> dict[str, Any]:
     """One run of ``compress``: what was asked, what was measured, and how many candidates and corrections it took."""
     model, sample = build(name)
     recipe = Recipe(
-        budget=sc.Budget(latency=share),
+        budget=sc.Budget(**dict([share.split("=")] if "=" in share else [("latency", share)])),
         target=f"onnxruntime:{dtype}",
         threads=threads,
         criterion=CriterionOptions("magnitude"),
         schedule=ScheduleOptions(rounds=1),
         recovery=RecoveryOptions(epochs=0, final_epochs=0),
+        depth="off",
         measure=MeasureOptions(rounds=False),
     )
     start, out = time.perf_counter(), Path(tempfile.mkdtemp()) / "run"
@@ -96,7 +92,7 @@ def kept(name: str, dtype: str, share: str, threads: int) -> dict[str, Any]:
         return {
             "verdict": run.verdict,
             "ratio": row["achieved"] / row["dense"],
-            "interval": [v / row["dense"] for v in row["interval"]],
+            "interval": [v / row["dense"] for v in row["interval"] or [row["achieved"]] * 2],
             "candidates": sum(s.startswith("probe") for s in steps),
             "corrections": sum(s.startswith("final") for s in steps) - 1,
             "seconds": time.perf_counter() - start,

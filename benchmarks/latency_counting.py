@@ -3,8 +3,9 @@
     python benchmarks/latency_counting.py --data FOLDER [--only NAME ...] [--dtypes D ...] [--share 0.6] [--seeds 3]
 
 The same scores, the same rounding and no training but batch-norm recalibration; what differs is the cost that the
-solver spends: predicted latency, multiply-adds, or nothing (uniform widths). Each is driven until its artifact measures
-the asked share of the dense latency, and all three are measured in turn at the end. Writes
+solver spends: predicted latency, with widths alone or with whole blocks too, multiply-adds, or nothing (uniform
+widths). Each is driven until its artifact measures the asked share of the dense latency, and all are measured in turn
+at the end. Writes
 ``benchmarks/results/latency-counting.json`` and the table in ``docs/latency.md``; run again, it does what is missing.
 """
 
@@ -25,22 +26,24 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT), str(ROOT / "benchmarks")]
 import torch  # noqa: E402
 from cifar_data import network, read_images, unpacked  # noqa: E402
 from cifar_page import update, write_text  # noqa: E402
-from latency import conditions  # noqa: E402
+from latency_asked import DTYPES, conditions, options  # noqa: E402
 from processes import read_store  # noqa: E402
 from torch import nn  # noqa: E402
 
 import secateur as sc  # noqa: E402
 from secateur.bench import Effort, Entry, Measurement, measure  # noqa: E402
 from secateur.cost import FittedLatency  # noqa: E402
+from secateur.coupling import remove_blocks  # noqa: E402
 from secateur.data import Data, evaluate, slice_batch  # noqa: E402
 from secateur.deploy import format_for  # noqa: E402
-from secateur.latency import Where, fit_latency  # noqa: E402
-from secateur.planning import dead_atoms  # noqa: E402
+from secateur.latency import Survey, Where, fit_latency  # noqa: E402
+from secateur.planning import choose_depth, dead_atoms, depth_units  # noqa: E402
 from secateur.recovery import RecalibrateBatchNorm, Setting, recover_  # noqa: E402
+from secateur.scoring import score_blocks  # noqa: E402
 from secateur.surgery import cut_groups  # noqa: E402
 
 MODELS = ("resnet20", "resnet56", "minilm")
-SOLVERS = ("latency", "macs", "uniform")
+SOLVERS = ("latency", "depth", "macs", "uniform")
 CALIBRATED_ON = 2048  # images; an eighth as many pairs of sentences
 NEAR = 0.012  # of the asked share: where driving stops
 TRIES = 6
@@ -65,23 +68,17 @@ class Cut:
     predicted: float
     macs: float
     driven_by: float
+    blocks: int = 0
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options(__doc__, MODELS, DTYPES)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the images and weights")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache", help="where images are unpacked")
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "int8"])
     parser.add_argument("--share", type=float, default=0.6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test", type=int, default=5000, help="test images")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--plans", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--anew", action="store_true", help="also what has a record")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "latency.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 
@@ -91,7 +88,7 @@ def main() -> int:
     torch.set_num_threads(1)
     file = asked.results / "latency-counting.json"
     store: dict[str, Any] = {"records": {}} if asked.anew else read_store(file)
-    store["conditions"] = {**conditions(asked), "share": asked.share, "test": asked.test}
+    store["conditions"] = conditions(asked, "share", "test")
     for name in asked.only:
         for seed in range(asked.seeds):
             todo = [d for d in asked.dtypes if f"{name} {d} {seed}" not in store["records"]]
@@ -122,26 +119,33 @@ def subject_of(name: str, asked: argparse.Namespace, seed: int) -> Subject:
 
 
 def compared(subject: Subject, dtype: str, asked: argparse.Namespace) -> dict[str, Any]:
-    """The three solvers at one measured latency."""
+    """The solvers at one measured latency."""
     inputs = slice_batch(subject.test[0][0], 0, 2)
     groups = sc.find_groups(sc.trace(subject.model, inputs))
-    scores = sc.score(subject.model, groups, sc.Taylor(), subject.scoring, task=subject.task)
+    scores = scored(subject, groups)
     sample = slice_batch(inputs, 0, 1)
     where = Where("onnxruntime", dtype, threads=asked.threads)
-    fit = fit_latency(groups, sample, where, say=lambda text: print("  " + text, file=sys.stderr))
+    fit = fit_latency(groups, sample, where, Survey(say=lambda text: print("  " + text, file=sys.stderr)))
     cost = FittedLatency(groups.graph, fit)
-    bound, macs = cost.bind(groups), sc.Macs(groups.graph).bind(groups)
+
+    without: list[sc.Groups] = []  # of the blocks that go whole, chosen at the first share
 
     def cut(solver: str, share: float) -> Cut:
+        of = groups
+        if solver == "depth":
+            if not without:
+                without.append(shortened(subject, groups, cost, share))
+            of = without[0]
+        found = scores if of is groups else scored(subject, of)
         if solver == "uniform":
-            plan = sc.allocate(scores, keep=share)
+            plan = sc.allocate(found, keep=share)
+        elif solver == "macs":
+            plan = sc.allocate(found, [sc.Macs(groups.graph)], sc.Budget(macs=f"{share}x"))
         else:
-            costs = [cost] if solver == "latency" else [sc.Macs(groups.graph)]
-            plan = sc.allocate(scores, costs, sc.Budget(**{solver: f"{share}x"}))
-        alive = groups.coupling.alive(dead_atoms(groups, plan))
-        return Cut(
-            cut_groups(groups, plan).module, bound.of(alive) / bound.dense, macs.of(alive) / macs.dense, share
-        )
+            plan = sc.allocate(found, [cost], sc.Budget(latency=f"{share}x"))
+        alive = of.coupling.alive(dead_atoms(of, plan))
+        parts = [c.bind(of).of(alive) / c.bind(groups).dense for c in (cost, sc.Macs(groups.graph))]
+        return Cut(cut_groups(groups, plan).module, parts[0], parts[1], share, len(of.removal.names))
 
     with tempfile.TemporaryDirectory() as scratch:
         timed = _Timed(groups.graph.module, sample, dtype, subject, Path(scratch), asked.threads)
@@ -149,9 +153,8 @@ def compared(subject: Subject, dtype: str, asked: argparse.Namespace) -> dict[st
             solver: driven(lambda s, solver=solver: cut(solver, s), timed, asked.share) for solver in SOLVERS
         }
         measured = timed.together({solver: one.module for solver, one in found.items()})
-    dense = quality(subject, subject.model, False)
     return {
-        "dense": dense,
+        "dense": evaluate(subject.model, subject.test, subject.task).metric,
         "noise": max((m.ratio_interval[1] - m.ratio_interval[0]) / m.ratio for m in measured.values()),
         "solvers": {
             solver: {
@@ -159,12 +162,39 @@ def compared(subject: Subject, dtype: str, asked: argparse.Namespace) -> dict[st
                 "predicted": one.predicted,
                 "macs": one.macs,
                 "driven_by": one.driven_by,
-                "cut": quality(subject, one.module, False),
-                "recalibrated": quality(subject, one.module, True),
+                "blocks": one.blocks,
+                **qualities(subject, one.module),
             }
             for solver, one in found.items()
         },
     }
+
+
+def scored(subject: Subject, groups: sc.Groups) -> sc.Scores:
+    """Taylor saliencies of the units of these groups."""
+    return sc.score(subject.model, groups, sc.Taylor(), subject.scoring, task=subject.task)
+
+
+def shortened(subject: Subject, groups: sc.Groups, cost: FittedLatency, share: float) -> sc.Groups:
+    """The groups without the blocks whose removal loses least at this share, judged on the scoring data."""
+    units = depth_units(groups.blocks)
+    saliency = score_blocks(groups, subject.scoring[:32])
+    found: list[tuple[float, sc.Groups]] = []
+    for count in range(min(8, len(units) - 1) + 1):
+        names = choose_depth(groups, saliency, 1 - count / len(units), comparable=True) if count else ()
+        of = remove_blocks(groups, names)
+        try:
+            plan = sc.allocate(scored(subject, of), [cost], sc.Budget(latency=f"{share}x"))
+        except sc.Infeasible:
+            continue
+        module = cut_groups(groups, plan).module
+        if subject.recalibrating:
+            recalibrate(subject, module)
+        found.append((evaluate(module, subject.scoring, subject.task).loss, of))
+        best = min(range(len(found)), key=lambda i: found[i][0])
+        if len(found) - best > 2:
+            break
+    return min(found, key=lambda one: one[0])[1]
 
 
 def driven(cut: Callable[[float], Cut], timed: _Timed, share: float) -> Cut:
@@ -229,14 +259,21 @@ class _Timed:
         return Entry(name, path, "onnxruntime", self.dtype)
 
 
-def quality(subject: Subject, module: nn.Module, recalibrate: bool) -> float:
-    """The metric in fp32, with batch-norm statistics as they are or measured anew."""
-    if recalibrate and subject.recalibrating:
-        batches = subject.recalibrating
-        data = Data(train=batches, select=[slice_batch_pair(batches[0], 32)], evaluate=(), calibration=())
-        recoverer = RecalibrateBatchNorm(batches=len(batches), keep_best=False)
-        recover_(module, data, subject.task, recoverer, Setting(quiet=True))
-    return evaluate(module, subject.test, subject.task).metric
+def qualities(subject: Subject, module: nn.Module) -> dict[str, float]:
+    """The metric in fp32 as it is cut, and with batch-norm statistics measured anew where there are any."""
+    cut = evaluate(module, subject.test, subject.task).metric
+    if not subject.recalibrating:
+        return {"cut": cut, "recalibrated": cut}
+    recalibrate(subject, module)
+    return {"cut": cut, "recalibrated": evaluate(module, subject.test, subject.task).metric}
+
+
+def recalibrate(subject: Subject, module: nn.Module) -> None:
+    """Batch-norm statistics measured anew, kept whether or not they do better."""
+    batches = subject.recalibrating
+    data = Data(train=batches, select=[slice_batch_pair(batches[0], 32)], evaluate=(), calibration=())
+    recoverer = RecalibrateBatchNorm(batches=len(batches), keep_best=False)
+    recover_(module, data, subject.task, recoverer, Setting(quiet=True))
 
 
 def slice_batch_pair(batch: Any, count: int) -> Any:
@@ -252,8 +289,8 @@ def table(records: Mapping[str, Any], about: Mapping[str, Any]) -> str:
         "batch-norm recalibration. Accuracy on the CIFAR-10 test images, Spearman's correlation on STS-B's dev set. "
         "Mean over the seeds of the calibration data, and the range; in brackets what the artifacts measured.",
         "",
-        "| model | dtype | seeds | dense | spends latency | spends multiply-adds | uniform widths |",
-        "|---" * 7 + "|",
+        "| model | dtype | seeds | dense | spends latency | on blocks, too | spends multiply-adds | uniform widths |",
+        "|---" * 8 + "|",
     ]
     for name, dtype in dict.fromkeys(tuple(key.split()[:2]) for key in records):
         runs = [r for key, r in records.items() if key.split()[:2] == [name, dtype]]
@@ -267,7 +304,9 @@ def _cell(rows: Sequence[Mapping[str, float]]) -> str:
     values = [r["recalibrated"] for r in rows]
     ratio = sum(r["ratio"] for r in rows) / len(rows)
     spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
-    return f"{sum(values) / len(values):.3f}{spread} [{ratio:.3f}x]"
+    gone = sum(r["blocks"] for r in rows) / len(rows)
+    blocks = f", {gone:.1f} blocks" if gone else ""
+    return f"{sum(values) / len(values):.3f}{spread} [{ratio:.3f}x{blocks}]"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from latency_models import TOKENS, SentenceEncoder
 from scipy.stats import spearmanr
 from torch import Tensor, nn
+from torchvision_operators import define
 
 import secateur as sc
 
@@ -34,6 +35,7 @@ def sentence_encoder() -> nn.Module:
     """The pretrained encoder with mean pooling, in evaluation mode."""
     from safetensors.torch import load_file
 
+    define()  # transformers imports torchvision
     model = SentenceEncoder()
     missing, _ = model.bert.load_state_dict(
         load_file(weights_folder() / "model.safetensors"), strict=False

@@ -1,7 +1,7 @@
 """Secateur: a trained network and a budget in, a proven smaller artifact out.
 
 The flat public names; each is documented where it is defined. Importing this imports torch and nothing heavier:
-the pipeline, with its report and its benches, comes when ``compress``, ``Run`` or ``Latency`` is first asked for.
+the pipeline, with its report and its benches, comes when ``compress``, ``sweep`` or ``Latency`` is first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ from secateur.task import Task, classification
 
 if TYPE_CHECKING:
     from secateur.latency import Latency
-    from secateur.pipeline import Run, compress
+    from secateur.pipeline import Run, Sweep, compress, sweep
 
 __version__ = "0.1.0.dev0"
 
@@ -84,6 +84,7 @@ __all__ = [
     "RunFolderError",
     "Scores",
     "SecateurError",
+    "Sweep",
     "Task",
     "TaskError",
     "Taylor",
@@ -103,12 +104,13 @@ __all__ = [
     "prune",
     "save",
     "score",
+    "sweep",
     "trace",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Run", "compress"):
+    if name in ("Run", "Sweep", "compress", "sweep"):
         from secateur import pipeline
 
         return getattr(pipeline, name)

@@ -20,16 +20,18 @@ from typing import Any
 from secateur.errors import RecipeError
 from secateur.planning import Budget
 
-CRITERIA = ("magnitude", "taylor", "random")
+CRITERIA = ("magnitude", "taylor", "random", "auto")
 ALLOCATORS = ("global", "uniform")
 MINIMISED = ("latency", "size", "params", "macs")
 OPTIMISERS = ("adamw", "sgd")
 FORMS = ("graph", "module", "auto")
+DEPTHS = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
 class CriterionOptions:
-    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``."""
+    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``; ``auto``
+    compares them at the cost that is asked, on held-out data, and takes the best."""
 
     name: str = "taylor"
     p: float = 2.0
@@ -42,6 +44,15 @@ class ScheduleOptions:
 
     most: float = 0.2
     rounds: int | None = None
+
+    def count(self, share: float) -> int:
+        """As many rounds to a share of the dense cost as keep each below ``most`` of what is left."""
+        if self.rounds is not None:
+            return self.rounds
+        if share >= 1.0:
+            return 1
+        # Just above, so that a round of exactly the allowed share does not become two.
+        return max(1, math.ceil(math.log(share) / math.log(1.0 - self.most) - 1e-9))
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,10 @@ class RecoveryOptions:
     distil: bool = False
     temperature: float = 4.0
     alpha: float = 0.7
+
+    def epochs_over(self, rounds: int) -> int:
+        """Epochs in all; 0 where ``steps`` say how long."""
+        return 0 if self.steps is not None else self.epochs * (rounds - 1) + self.final_epochs
 
 
 @dataclass(frozen=True)
@@ -84,9 +99,11 @@ class Recipe:
         task: ``classification`` or ``package.module:callable``.
         budget: what the result may cost.
         minimise: with a quality budget alone, what is made as small as that allows.
+        plan: a plan's file, such as one of a sweep's: it is carried out at once, instead of looking for one.
         target: runtime and dtype.
         device: where latency is measured.
         threads: of the runtime; as many as there are cores by default.
+        depth: whether blocks may go whole: ``auto`` where latency is predicted, ``on`` for any cost budget, ``off``.
         criterion, allocator, multiple, schedule, recovery, measure: how; see each.
         held_out: share of the training data that choices are made on.
         trained_baselines: also train the dense model and a randomly pruned one as long.
@@ -105,9 +122,11 @@ class Recipe:
     task: str = "classification"
     budget: Budget = field(default_factory=Budget)
     minimise: str | None = None
+    plan: str | None = None
     target: str = "onnxruntime:auto"
     device: str = "local"
     threads: int | None = None
+    depth: str = "auto"
     criterion: CriterionOptions = field(default_factory=CriterionOptions)
     allocator: str = "global"
     multiple: int = 8
@@ -123,6 +142,7 @@ class Recipe:
         _one_of("allocator", self.allocator, ALLOCATORS)
         _one_of("optimizer", self.recovery.optimizer, OPTIMISERS)
         _one_of("form", self.form, FORMS)
+        _one_of("depth", self.depth, DEPTHS)
         _one_of("device", self.device, ("local",))
         kinds = {a.kind for a in self.budget.amounts()}
         if "sparsity" in kinds:
@@ -135,6 +155,14 @@ class Recipe:
                     f"minimise={self.minimise} goes with drop= or class_drop= alone; "
                     "with a cost budget as well, drop --minimise"
                 )
+        if quality and self.plan is not None:
+            raise RecipeError(
+                "plan= goes with the cost budget that it was made for, such as latency=0.5x; give that as well"
+            )
+        if self.plan is not None and self.criterion.name == "auto":
+            raise RecipeError(
+                "plan= settles what is cut, so criterion=auto has nothing to rank; name a criterion"
+            )
         if quality and self.minimise is None:
             object.__setattr__(self, "minimise", "latency")
         if not kinds:

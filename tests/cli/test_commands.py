@@ -87,18 +87,9 @@ def test_analyze(project, secateur):
     assert "Suitability" not in done.stdout and "Sensitivity" not in done.stdout
     record = json.loads((project / "analysis.json").read_text())
     assert set(record) == {
-        *(
-            "params",
-            "macs",
-            "prunable_share",
-            "weights",
-            "groups",
-            "locked",
-            "blocks",
-            "suitability",
-            "sensitivity",
-        )
-    }
+        "params", "macs", "prunable_share", "weights", "groups", "locked", "blocks", "suitability", "sensitivity",
+        "criterion", "depth", "forecast",
+    }  # fmt: skip
     # conv1 16·9+16, norm 2·16, conv2 16·16·9+16, inner 16·24+24, head 24·4+4
     assert record["params"] == 160 + 32 + 2320 + 408 + 100
     assert record["macs"] == 64 * (16 * 9 + 16 * 16 * 9) + 16 * 24 + 24 * 4
@@ -219,6 +210,48 @@ def test_explain(project, secateur, name, there, absent):
     assert done.exit_code == 0, done.stderr
     assert [words for words in there if words not in done.stdout] == []
     assert absent not in done.stdout
+
+
+def test_sweep_and_going_on_from_one_of_its_plans(project, secateur):
+    looked = (
+        "sweep",
+        "--model",
+        MODEL,
+        "--data",
+        DATA,
+        "--target",
+        "onnxruntime:fp32",
+        "--set",
+        "measure.seconds=0.1",
+    )
+    asked = (
+        *looked,
+        "--kind",
+        "params",
+        "--budgets",
+        "0.7x,0.5x,0.001x",
+        "--measure",
+        "1",
+        "--out",
+        "family",
+    )
+    done = secateur(*asked, "--json", "family.json")
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((project / "family.json").read_text())
+    assert record == json.loads((project / "family" / "sweep.json").read_text())
+    assert [p["feasible"] for p in record["points"]] == [True, True, False]
+    assert "cannot be met" in done.stdout and "accuracy, untrained" in done.stdout
+    assert done.stdout.splitlines()[-2] == "plans: family/plans; page: family/sweep.html"
+    assert secateur(*asked, "--quiet").stdout == "".join(done.stdout.splitlines(keepends=True)[:-1])
+
+    small = record["points"][1]
+    run = secateur("compress", *ASKED, "--plan", "family/plans/0.5x.json", "--out", "run", "--quiet")
+    assert run.exit_code == 0, run.stderr
+    (_, only) = [json.loads(text) for text in (project / "run" / "history.jsonl").read_text().splitlines()]
+    assert only["params"] == small["params"]
+    assert (project / "run" / "plan.json").read_text() == (
+        project / "family" / "plans" / "0.5x.json"
+    ).read_text()
 
 
 def test_doctor(secateur):

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from secateur import Plan
 from secateur.cli.objects import import_object
 from tests.cli.tiny import DATA, MODEL, NAME
 
 GOOD = ("compress", "--model", MODEL, "--data", DATA, "--budget", "macs=0.5x", "--out", "run")
 LOOK = ("--model", MODEL, "--input", "1,1,8,8")
+FAMILY = ("sweep", *LOOK, "--out", "family")
 OTHER_MODEL = ("compress", "--data", DATA, "--budget", "macs=0.5x", "--out", "run", "--model")
 OTHER_DATA = ("compress", "--model", MODEL, "--budget", "macs=0.5x", "--out", "run", "--data")
 OTHER_BUDGET = ("compress", "--model", MODEL, "--data", DATA, "--out", "run", "--budget")
@@ -97,7 +99,29 @@ def tree(folder):
         (("export", "foreign", "--to", "tflite"), "no format 'tflite'"),
         (("export", "foreign"), "no format is given"),
         (("report", "foreign"), "no records of a run"),
-        (("sweep", "--budget", "latency=0.3x,0.5x"), "not available in this version"),
+        # sweeps
+        ((*FAMILY, "--budgets", "0.5x,half"), "cannot read the budget latency=half"),
+        ((*FAMILY, "--budgets", "1.5x"), "more than the dense model"),
+        ((*FAMILY, "--budgets", ","), "no budget was given"),
+        ((*FAMILY, "--budgets", "0.5x", "--points", "3"), "give one of them"),
+        ((*FAMILY, "--points", "1"), "must lie between 2 and 100"),
+        ((*FAMILY, "--kind", "energy"), "kind=energy is not one of latency"),
+        ((*FAMILY, "--measure", "some"), "cannot read --measure some"),
+        ((*FAMILY, "--criterion", "vibes"), "criterion=vibes is not one of"),
+        ((*FAMILY, "--criterion", "taylor"), "is computed on data"),
+        ((*FAMILY, "--criterion", "auto"), "is computed on data"),
+        ((*GOOD, "--criterion", "vibes"), "criterion=vibes is not one of"),
+        ((*GOOD, "--criterion", "auto", "--set", "criterion.name=taylor"), "given twice"),
+        ((*GOOD, "--criterion", "auto", "--plan", "other.json"), "nothing to rank"),
+        ((*FAMILY, "--target", "tensorrt:int8"), "no target tensorrt:int8"),
+        ((*FAMILY, "--json", "foreign"), "foreign is a folder"),
+        ((*FAMILY, "--out", "foreign"), "foreign is not empty and holds no run"),
+        (("sweep", "--model", MODEL), "give --input SHAPE"),
+        # plans
+        ((*GOOD, "--plan", "missing.json"), "cannot read the plan missing.json"),
+        ((*GOOD, "--plan", "broken.yaml"), "truncated or no JSON"),
+        ((*GOOD, "--plan", "other.json"), "is for a model with fingerprint"),
+        ((*OTHER_BUDGET, "drop=1.0", "--plan", "other.json"), "plan= goes with the cost budget"),
         # the command line itself
         (("compres",), "No such command 'compres'"),
         (("analyze",), "Missing option '--model'"),
@@ -120,6 +144,7 @@ def test_one_line_status_two_and_nothing_written(project, secateur, arguments, w
     (project / "unknown.yaml").write_text(f"model: {MODEL}\nbudgett: {{macs: 0.5x}}\n")
     (project / "nested.yaml").write_text("budget: {macs: 0.5x}\nrecovery: {epoch: 3}\n")
     (project / "nothing.yaml").write_text("budget: {macs: 0.5x}\n")
+    Plan("of another model", {}).save(project / "other.json")
     (project / "foreign").mkdir()
     (project / "foreign" / "notes.txt").write_text("mine")
     before = tree(project)

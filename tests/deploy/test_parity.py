@@ -127,7 +127,7 @@ def test_an_artifact_that_does_not_pass_is_removed(convs: nn.Module, images, tmp
 
 
 def test_wrong_requests_name_the_choices(convs: nn.Module, images, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="onnx, onnx-int8, pt2"):
+    with pytest.raises(UnknownName, match="onnx, onnx-int8, openvino, openvino-int8, pt2"):
         export(convs, images[0][0], "tflite", tmp_path, images)
     with pytest.raises(DataError, match="calibration"):
         export(convs, images[0][0], "onnx-int8", tmp_path, images)

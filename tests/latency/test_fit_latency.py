@@ -17,7 +17,7 @@ from secateur.bench import Effort, FakeDevice
 from secateur.cost import Fit, FittedLatency
 from secateur.coupling import Groups
 from secateur.errors import CorruptFile, InputError
-from secateur.latency import Latency, Pace, Where, fit_latency, one_sample
+from secateur.latency import Latency, Pace, Survey, Where, fit_latency, one_sample
 from secateur.planning import Problem, Rounding, dead_atoms
 from tests.latency.priced import device, operators
 
@@ -49,7 +49,7 @@ def ready() -> tuple[nn.Module, Groups]:
 def fitted(folder: Path) -> Fit:
     groups = ready()[1]
     return fit_latency(
-        groups, one_sample(groups.graph), Where(device=device(), threads=1), pace=PACE, cache=folder
+        groups, one_sample(groups.graph), Where(device=device(), threads=1), Survey(pace=PACE, cache=folder)
     )
 
 
@@ -92,8 +92,8 @@ def test_the_block_that_a_runtime_computes_in_is_found(folder: Path) -> None:
     assert steps == {8} or steps == {1}  # widths drawn in multiples of eight do not tell the two apart
     groups = ready()[1]
     fine = fit_latency(
-        groups, one_sample(groups.graph), Where(device=device(), threads=1), rounding=Rounding(1),
-        pace=Pace(networks=16, effort=PACE.effort), cache=folder / "fine",
+        groups, one_sample(groups.graph), Where(device=device(), threads=1),
+        Survey(Rounding(1), pace=Pace(networks=16, effort=PACE.effort), cache=folder / "fine"),
     )  # fmt: skip
     assert {q for t in fine.terms if len(t.lengths) == 2 for q in t.quanta} == {8}
 
@@ -102,7 +102,7 @@ def test_what_was_measured_is_not_measured_again(folder: Path) -> None:
     groups, again = ready()[1], device()
     first = fitted(folder)
     second = fit_latency(
-        groups, one_sample(groups.graph), Where(device=again, threads=1), pace=PACE, cache=folder
+        groups, one_sample(groups.graph), Where(device=again, threads=1), Survey(pace=PACE, cache=folder)
     )
     assert second == first and again.opened == 0
 
@@ -117,10 +117,12 @@ def test_stopped_in_the_middle_it_goes_on(folder: Path, tmp_path: Path) -> None:
 
     inputs = one_sample(groups.graph)
     with pytest.raises(KeyboardInterrupt):
-        fit_latency(groups, inputs, Where(device=device(), threads=1), pace=PACE, cache=tmp_path, say=stop)
+        fit_latency(
+            groups, inputs, Where(device=device(), threads=1), Survey(pace=PACE, cache=tmp_path, say=stop)
+        )
     rest, lines = device(), []
     fit = fit_latency(
-        groups, inputs, Where(device=rest, threads=1), pace=PACE, cache=tmp_path, say=lines.append
+        groups, inputs, Where(device=rest, threads=1), Survey(pace=PACE, cache=tmp_path, say=lines.append)
     )
     assert len(lines) == 5 and fit == fitted(folder)
 
@@ -128,16 +130,16 @@ def test_stopped_in_the_middle_it_goes_on(folder: Path, tmp_path: Path) -> None:
 def test_a_damaged_record_is_refused_by_name(tmp_path: Path) -> None:
     groups = ready()[1]
     inputs, where = one_sample(groups.graph), Where(device=device(), threads=1)
-    fit_latency(groups, inputs, where, pace=PACE, cache=tmp_path)
+    fit_latency(groups, inputs, where, Survey(pace=PACE, cache=tmp_path))
     file = next(tmp_path.rglob("3.json"))
     file.write_text("{}")
     with pytest.raises(CorruptFile, match=r"3\.json.*delete it"):
-        fit_latency(groups, inputs, where, pace=PACE, cache=tmp_path)
+        fit_latency(groups, inputs, where, Survey(pace=PACE, cache=tmp_path))
 
 
 def test_the_public_cost_spends_a_budget(folder: Path) -> None:
     model, groups = ready()
-    cost = Latency(groups.graph, device=device(), threads=1, pace=PACE, cache=folder)
+    cost = Latency(groups.graph, device=device(), threads=1, survey=Survey(pace=PACE, cache=folder))
     scores = sc.score(model, groups, sc.Random(0))
     plan = sc.allocate(scores, [cost], sc.Budget(latency="0.6x"))
     bound = cost.bind(groups)
@@ -162,7 +164,7 @@ def test_a_device_that_does_not_tell_is_said(tmp_path: Path) -> None:
     assert not Where(device=mute).tells_operators
     with pytest.raises(InputError, match="does not tell"):
         fit_latency(
-            groups, one_sample(groups.graph), Where(device=mute, threads=1), pace=PACE, cache=tmp_path
+            groups, one_sample(groups.graph), Where(device=mute, threads=1), Survey(pace=PACE, cache=tmp_path)
         )
 
 

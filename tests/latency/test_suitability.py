@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("onnxscript")
 
 from secateur.bench import Effort
-from secateur.latency import InDtype, Where, judged, one_sample, suitability
+from secateur.latency import InDtype, Survey, Where, judged, one_sample, suitability
 from tests.latency.priced import OVERHEAD, device
 from tests.latency.test_fit_latency import PACE, ready
 
@@ -51,8 +51,7 @@ def test_a_network_is_taken_apart(tmp_path: Path) -> None:
         one_sample(groups.graph),
         {"fp32": where},
         tmp_path,
-        pace=PACE,
-        cache=tmp_path / "cache",
+        Survey(pace=PACE, cache=tmp_path / "cache"),
         effort=quick,
     )
     (fp32,) = found.dtypes

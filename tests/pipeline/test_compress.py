@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import secateur as sc
+from secateur.pipeline.quality import _weighted
 from secateur.recipe import CriterionOptions, ScheduleOptions
 from tests.pipeline import small
 
@@ -104,7 +105,8 @@ def test_infeasible_is_said_before_training_and_recorded(tmp_path: Path) -> None
 
 def test_infeasible_count_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
-        sc.Infeasible, match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x"
+        sc.Infeasible,
+        match=r"params=0.0001x cannot be met.*nearest possible is params=0\.\d+x.*not trained, the model has acc",
     ):
         go(tmp_path / "run", sc.Budget(params="0.0001x"))
 
@@ -127,10 +129,51 @@ def test_missed_quality_is_exit_three(tmp_path: Path) -> None:
 def test_quality_alone_minimises(tmp_path: Path) -> None:
     run = go(tmp_path / "run", sc.Budget(drop=5.0), _trained(small.network()), minimise="macs")
     history = lines(tmp_path / "run", "history.jsonl")
-    assert history[-1]["fraction_cut"] > 0.2
-    lost = (history[0]["metric_after"] - history[-1]["metric_after"]) * 100
-    assert lost <= 5.0
+    kept = [r for r in history if not r["given_up"]]
+    assert kept[-1]["fraction_cut"] > 0.2
+    assert all(r["lost"]["drop"] <= 5.0 for r in kept[1:])
+    broken = [r for r in history if r["given_up"]]
+    assert all(r["lost"]["drop"] > 5.0 for r in broken)
+    assert len({(r["params"], r["macs"]) for r in history}) == len(history)  # nothing was tried twice
     assert run.record["budgets"][0]["kind"] == "drop"
+
+
+def test_the_cost_budget_gives_way_to_quality_and_that_is_said(tmp_path: Path) -> None:
+    """Half of the weights at once cannot keep the metric untrained: some share in between can."""
+    run = go(
+        tmp_path / "run",
+        sc.Budget(params="0.2x", drop=4.0),
+        _trained(small.network()),
+        schedule=ScheduleOptions(rounds=1),
+        recovery=small.RecoveryOptions(epochs=0, final_epochs=0),
+    )
+    assert run.verdict == "missed"
+    assert any("params=0.2x was given up to keep the quality" in r for r in run.record["reasons"])
+    history = lines(tmp_path / "run", "history.jsonl")
+    assert [r["given_up"] for r in history[:2]] == [False, True]
+    kept = [r for r in history[1:] if not r["given_up"]]
+    assert kept and all(r["lost"]["drop"] <= 4.0 for r in kept)
+    assert kept[-1]["params"] > 0.2 * history[0]["params"]
+
+
+def test_the_worst_class_stops_the_schedule_too(tmp_path: Path) -> None:
+    run = go(tmp_path / "run", sc.Budget(class_drop=8.0), _trained(small.network()), minimise="macs")
+    history = lines(tmp_path / "run", "history.jsonl")
+    assert all((r["lost"]["class_drop"] > 8.0) == r["given_up"] for r in history[1:])
+    assert all(r["lost"]["class"] for r in history[1:])
+    assert run.record["budgets"][0]["kind"] == "class_drop"
+
+
+def test_with_class_drop_a_rare_class_weighs_as_much_as_the_others(tmp_path: Path) -> None:
+    go(tmp_path / "run", sc.Budget(class_drop=50.0), _trained(small.network()), minimise="macs")
+    steps = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    (counts,) = (s["outcome"] for s in steps if s["step"] == "class frequencies")
+    assert sorted(counts) == ["0", "1", "2", "3"]
+    outputs, targets = torch.zeros(8, 4), torch.tensor([0, 0, 0, 0, 0, 0, 0, 1])
+    outputs[:, 0] = 1.0
+    weighted = _weighted([8 / 2 / 7, 8 / 2], outputs, targets)
+    each = torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+    assert weighted == pytest.approx(float((each[0] + each[7]) / 2))
 
 
 def test_lower_is_better_and_no_classes(tmp_path: Path) -> None:

@@ -53,6 +53,18 @@ def test_predictions_stand_beside_measurements(half: sc.Run) -> None:
     )
 
 
+def test_what_it_takes_is_said_before_training(half: sc.Run) -> None:
+    """Rounds and epochs are those that were then run; suitability and the untrained metric stand beside them."""
+    analysis = json.loads((half.folder / "analysis.json").read_text())
+    found, history = analysis["forecast"], lines(half.folder, "history.jsonl")
+    assert found["rounds"] == len(history) - 1 and found["epochs"] == found["rounds"] and found["hours"] > 0
+    assert 0 <= found["metric_untrained"] <= 1
+    steps = [json.loads(line)["step"] for line in (half.folder / "journal.jsonl").read_text().splitlines()]
+    assert steps.index("forecast") < steps.index("round 1")
+    (dtype,) = analysis["suitability"]["dtypes"]
+    assert dtype["dtype"] == "fp32" and dtype["ratio"] == 1.0 and 0 < dtype["least"] < dtype["half"] < 1
+
+
 def test_few_candidates_are_measured_where_predictions_are_right(half: sc.Run) -> None:
     probes = {m["phase"] for m in lines(half.folder, "measurements.jsonl") if m["phase"].startswith("probe")}
     assert len(probes) <= 3

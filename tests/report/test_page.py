@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -77,6 +78,33 @@ def test_every_section_stands_in_its_order(make_run: Make, tmp_path: Path) -> No
         "What was locked, and why",
         "How to reproduce",
     ]
+
+
+def test_what_was_known_before_the_work_is_told(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run()
+    file = folder / "analysis.json"
+    record = json.loads(file.read_text())
+    record |= {
+        "suitability": {
+            "words": "prune it. Half of the time is not changed",
+            "dtypes": [
+                {"dtype": "int8", "fixed": 0.5, "linear": 0.2, "products": 0.3, "half": 0.6, "least": 0.4,
+                 "error": 0.03},
+            ],
+        },
+        "forecast": {"rounds": 4, "epochs": 5, "hours": 0.5, "metric_untrained": 0.4321},
+        "depth": {"tried": [{"removed": [], "loss": 1.5}, {"removed": ["layer3.4"], "loss": 0.875},
+                            {"removed": ["layer3.4", "layer3.5"], "loss": None}]},
+    }  # fmt: skip
+    file.write_text(json.dumps(record))
+    page = write_report([folder], tmp_path / "report.html")
+    assert outline(page).headings.index("Known before the work") == 2
+    said = text(page)
+    for words in (
+        "Prune it. Half of the time", "4 rounds, 5 epochs, about 30 minutes", "0.4321 on held-out data", "layer3.4",
+        "1.500 without 0, 0.875 without 1 blocks", "off by 3.0 % at the median",
+    ):  # fmt: skip
+        assert words in said
 
 
 def test_the_page_needs_nothing_from_outside_and_is_small(make_run: Make, tmp_path: Path) -> None:

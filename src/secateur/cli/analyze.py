@@ -20,7 +20,7 @@ from secateur.cli.options import (
     Pretrained,
     Weights,
 )
-from secateur.cli.pays import curves, measured, show_worth
+from secateur.cli.pays import curves, effort, measured, show_worth
 from secateur.cli.screen import check_file, count, line, several, share, table, write_json, write_text
 
 SHOWN_GROUPS = 40
@@ -74,6 +74,7 @@ def analyze(
         record |= measured(groups, target or "onnxruntime:auto", other, against, seconds)
     if loaders is not None:
         record["sensitivity"] = curves(groups, loaders, task)
+        record["forecast"] = effort(groups, loaders, task)
     if json is not None:
         write_json(json, record)
     if picture is not None:

@@ -45,14 +45,12 @@ def secateur(
         raise typer.Exit()
 
 
-ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
-
 app.command()(demo)
 app.command()(doctor)
 app.command()(analyze)
 app.command()(explain)
 app.command()(compress)
-app.command(context_settings=ANYTHING)(sweep)
+app.command()(sweep)
 app.command()(bench)
 app.command()(export)
 app.command()(report)

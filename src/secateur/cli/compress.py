@@ -21,6 +21,7 @@ from secateur.cli.options import (
     free_outputs_from,
     json_arguments,
     shape_from,
+    with_criterion,
 )
 
 
@@ -43,6 +44,12 @@ def compress(
     ] = None,
     minimise: Annotated[
         str | None, typer.Option(help="latency, size, params or macs, where only quality has a budget.")
+    ] = None,
+    criterion: Annotated[
+        str | None, typer.Option(help="taylor, magnitude, random, or auto: the best at the cost asked.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Cut by this plan, such as one of a sweep's.")
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Runtime and dtype; onnxruntime:auto by default.")
@@ -73,12 +80,17 @@ def compress(
         "free_outputs": free_outputs_from(free_outputs) or None,
         "task": task,
         "minimise": minimise,
+        "plan": str(plan) if plan is not None else None,
         "target": target,
         "device": device,
         "seed": seed,
     }
     asked = build_recipe(
-        recipe, options, budgets_from(budget), assignments(data_option, "--data-option"), set
+        recipe,
+        options,
+        budgets_from(budget),
+        assignments(data_option, "--data-option"),
+        with_criterion(set, criterion),
     )
     run = run_recipe(asked, out, quiet)
     show_run(run, quiet)

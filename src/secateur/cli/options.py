@@ -131,6 +131,11 @@ def assignments(given: Iterable[str] | None, option: str) -> dict[str, Any]:
     return found
 
 
+def with_criterion(settings: Iterable[str] | None, criterion: str | None) -> list[str]:
+    """``--set`` options, and ``--criterion`` among them."""
+    return [*(settings or ()), *([] if criterion is None else [f"criterion.name={criterion}"])]
+
+
 def plain_value(text: str, origin: str) -> Any:
     """A value in YAML; ``1e-4`` is a number, although YAML 1.1 takes it for text.
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BATCHES = 4  # of the training data, for curves of sensitivity
 SHOWN = 12
+HALF = 0.5  # the share of the dense cost that a run is forecast for
 
 
 def measured(
@@ -30,7 +31,7 @@ def measured(
         RecipeError: the runtime does not tell where the time goes.
     """
     from secateur.deploy import Target
-    from secateur.latency import Pace, Where, one_sample, suitability
+    from secateur.latency import Pace, Survey, Where, one_sample, suitability
 
     wanted = Target.parse(target)
     rivals: list[dict[str, Any]] = []
@@ -44,7 +45,11 @@ def measured(
         )
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         found = suitability(
-            groups, one_sample(groups.graph), places, Path(scratch), pace=Pace.within(seconds), say=_say
+            groups,
+            one_sample(groups.graph),
+            places,
+            Path(scratch),
+            Survey(pace=Pace.within(seconds), say=_say),
         )
         record: dict[str, Any] = {"suitability": found.to_json(), "runtimes": rivals}
         if other is not None:
@@ -106,6 +111,22 @@ def curves(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
     return sensitivity(scores, some, wanted, cache=folder, say=_say).to_json()
 
 
+def effort(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
+    """``forecast`` as ``analysis.json`` has it: what a run to half of the cost takes here, by the recipe's defaults."""
+    from secateur.cli.tasks import resolve_task
+    from secateur.recipe import RecoveryOptions, ScheduleOptions
+    from secateur.recovery import epoch_seconds
+
+    rounds = ScheduleOptions().count(HALF)
+    epochs = RecoveryOptions().epochs_over(rounds)
+    each = epoch_seconds(groups.graph.module, loaders.train, resolve_task(task, loaders.labels))
+    # A round trains what is left after it.
+    left = [HALF ** (n / rounds) for n in range(1, rounds + 1)]
+    passes = [RecoveryOptions().epochs] * (rounds - 1) + [RecoveryOptions().final_epochs]
+    hours = None if each is None else each * sum(p * s for p, s in zip(passes, left, strict=True)) / 3600
+    return {"share": HALF, "rounds": rounds, "epochs": epochs, "hours": hours}
+
+
 def show_worth(record: dict[str, Any]) -> None:
     """Prints what was measured."""
     if record.get("runtimes"):
@@ -144,6 +165,12 @@ def show_worth(record: dict[str, Any]) -> None:
         line(f"{other['model']} has {size:.2f}x the parameters and takes {ratios} of the time", style="bold")
     if record["sensitivity"] is not None:
         _show_curves(record["sensitivity"])
+    if record["forecast"] is not None:
+        took = record["forecast"]
+        hours = "" if took["hours"] is None else f", about {60 * took['hours']:.0f} minutes here"
+        line(
+            f"a run to half of the cost, by the defaults: {took['rounds']} rounds, {took['epochs']} epochs{hours}"
+        )
 
 
 def show_rivals(rivals: list[dict[str, Any]]) -> None:

@@ -17,6 +17,8 @@ def build_recipe(
     budgets: Mapping[str, str],
     data_options: Mapping[str, Any],
     settings: Iterable[str] | None,
+    *,
+    needs_data: bool = True,
 ) -> Recipe:
     """The recipe of a run.
 
@@ -25,6 +27,7 @@ def build_recipe(
         options: recipe fields given as options; ``None`` means not given.
         budgets, data_options: merged into those of the recipe, kind by kind and name by name.
         settings: ``--set`` options, such as ``recovery.epochs=3``.
+        needs_data: whether it is wrong not to name any.
 
     Raises:
         RecipeError: the file cannot be read, or the sum of it all cannot be honoured.
@@ -39,7 +42,7 @@ def build_recipe(
     recipe = recipe_from(data, str(path) if path is not None else "the request")
     if recipe.model is None:
         raise RecipeError("no model is given; say --model, or 'model:' in the recipe")
-    if recipe.data is None:
+    if recipe.data is None and needs_data:
         raise RecipeError("no data are given; say --data, or 'data:' in the recipe")
     return recipe
 

@@ -18,7 +18,7 @@ from secateur.errors import RecipeError, RunFolderError
 from secateur.recipe import Recipe, read_recipe, recipe_from
 
 if TYPE_CHECKING:
-    from secateur.pipeline import Run
+    from secateur.pipeline import Asked, Run, Sweep
 
 
 def run_recipe(recipe: Recipe, out: Path, quiet: bool, model: nn.Module | None = None) -> Run:
@@ -48,6 +48,35 @@ def run_recipe(recipe: Recipe, out: Path, quiet: bool, model: nn.Module | None =
         recipe=recipe,
         out=str(out),
         task=task,
+        example_inputs=inputs,
+        quiet=quiet,
+    )
+
+
+def sweep_recipe(recipe: Recipe, asked: Asked, out: Path, quiet: bool) -> Sweep:
+    """Sweeps over budgets with the options of a recipe that names its model, and its data if there are any.
+
+    Raises:
+        SecateurError: whatever makes the sweep impossible.
+    """
+    from secateur.pipeline import sweep
+
+    assert recipe.model is not None
+    Target.parse(recipe.target)
+    model = resolve_model(recipe.model, recipe.model_args, recipe.weights, recipe.pretrained)
+    loaders = resolve_data(recipe.data, recipe.data_options) if recipe.data is not None else None
+    inputs = None
+    if recipe.input is not None or loaders is None:
+        inputs = example_inputs(model, recipe.model, recipe.input)
+    return sweep(
+        model,
+        None if loaders is None else (loaders.train, loaders.evaluate),
+        kind=asked.kind,
+        budgets=asked.budgets,
+        measure=asked.measure,
+        recipe=recipe,
+        out=str(out),
+        task=resolve_task(recipe.task, None if loaders is None else loaders.labels),
         example_inputs=inputs,
         quiet=quiet,
     )

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import fx
+
 from secateur.cost.record import Cost, Term
 from secateur.coupling import Axis, Groups
 from secateur.errors import CorruptFile
@@ -103,15 +105,32 @@ class FittedLatency(Cost):
         self.fit = fit
 
     def terms(self, groups: Groups) -> list[Term]:
-        """The fit's terms over the program's own axes; what names an axis that is gone costs nothing any more."""
+        """The fit's terms over the program's own axes. An operator that names an axis which is gone is gone itself; one
+        that names what a removed block alone reads goes with that."""
         nodes = {node.name: node for node in groups.graph.nodes}
-        out = []
+        removal = groups.removal
+        missing: set[str] = set()
+        sources: dict[str, fx.Node | str] = {}
+        axes = {r: axis_of(groups, nodes, r) for term in self.fit.terms for r in term.lengths}
         for term in self.fit.terms:
-            axes = [axis_of(groups, nodes, reference) for reference in term.lengths]
-            if all(axis is not None for axis in axes):
-                known = tuple(a for a in axes if a is not None)
-                out.append(Term(term.node, term.constant, known, "", term.quanta, term.ragged))
-        return out
+            for reference in term.lengths:
+                name = reference[0]
+                if axes[reference] is None:
+                    missing.add(term.node)
+                elif name in removal.state or nodes.get(name) in removal.gone:
+                    sources[term.node] = nodes.get(name, name)
+        return [
+            Term(
+                term.node,
+                term.constant,
+                tuple(axis for r in term.lengths if (axis := axes[r]) is not None),
+                sources.get(term.node, ""),
+                term.quanta,
+                term.ragged,
+            )
+            for term in self.fit.terms
+            if term.node not in missing
+        ]
 
 
 def _references(lengths: Iterable[Any]) -> tuple[Reference, ...]:

@@ -9,11 +9,12 @@ multiply-adds, so the same solvers spend it.
 from __future__ import annotations
 
 from secateur.latency.model import Latency, fit_latency, fit_of, one_sample
-from secateur.latency.observe import Observation, Pace, Where, cache_folder, observe
+from secateur.latency.observe import Observation, Pace, Survey, Where, cache_folder, observe
 from secateur.latency.rivals import Rival, RuntimeChoice, choose_runtime
-from secateur.latency.suitability import InDtype, Suitability, judged, suitability
+from secateur.latency.suitability import InDtype, Suitability, in_dtype, judged, suitability
 
 __all__ = [
-    "InDtype", "Latency", "Observation", "Pace", "Rival", "RuntimeChoice", "Suitability", "Where", "cache_folder",
-    "choose_runtime", "fit_latency", "fit_of", "judged", "observe", "one_sample", "suitability",
+    "InDtype", "Latency", "Observation", "Pace", "Rival", "RuntimeChoice", "Suitability", "Survey", "Where",
+    "cache_folder", "choose_runtime", "fit_latency", "fit_of", "in_dtype", "judged", "observe", "one_sample",
+    "suitability",
 ]  # fmt: skip

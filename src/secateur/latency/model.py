@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ from secateur.graph import Graph
 from secateur.latency.align import align
 from secateur.latency.fitting import fit
 from secateur.latency.lengths import lengths
-from secateur.latency.observe import Observation, Pace, Where, observe
-from secateur.planning import Rounding, Ties
+from secateur.latency.observe import Observation, Survey, Where, observe
 from secateur.task import Inputs
 
 
@@ -25,20 +23,14 @@ def fit_latency(
     groups: Groups,
     inputs: Inputs,
     where: Where,
-    *,
-    rounding: Rounding | None = None,
-    ties: Ties | None = None,
-    pace: Pace | None = None,
-    cache: Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    survey: Survey | None = None,
 ) -> Fit:
     """Measures networks of random widths and fits what their operators take; see :func:`observe` for the arguments.
 
     Returns:
         A sum of products of lengths in milliseconds, with its errors on networks left out of the fit.
     """
-    seen = observe(groups, inputs, where, rounding=rounding, ties=ties, pace=pace, cache=cache, say=say)
-    return fit_of(groups, seen, where.about())
+    return fit_of(groups, observe(groups, inputs, where, survey), where.about())
 
 
 def fit_of(groups: Groups, seen: Sequence[Observation], about: dict[str, Any]) -> Fit:
@@ -66,8 +58,7 @@ class Latency(FittedLatency):
         device: this machine by default.
         threads: as many as there are physical cores by default.
         inputs: what is run; one sample of the example inputs by default.
-        pace: how many networks are measured, and for how long.
-        cache: folder of what was measured.
+        survey: which networks are measured, and for how long.
 
     Raises:
         InputError: the device or the runtime does not tell the times of operators.
@@ -82,20 +73,19 @@ class Latency(FittedLatency):
         device: Device | None = None,
         threads: int | None = None,
         inputs: Inputs | None = None,
-        pace: Pace | None = None,
-        cache: Path | None = None,
+        survey: Survey | None = None,
     ) -> None:
         self.graph = graph
         self.where = Where(runtime, dtype, device or LocalDevice(), threads or default_threads())
         self.inputs = one_sample(graph) if inputs is None else inputs
-        self.pace, self.cache = pace, cache
+        self.survey = survey
         self._fits: dict[str, Fit] = {}
 
     def terms(self, groups: Groups) -> list[Term]:
         """The fit's terms, over the axes of these groups."""
         key = f"{groups.graph.fingerprint} {groups.removal.names}"
         if key not in self._fits:
-            self._fits[key] = fit_latency(groups, self.inputs, self.where, pace=self.pace, cache=self.cache)
+            self._fits[key] = fit_latency(groups, self.inputs, self.where, self.survey)
         self.fit = self._fits[key]
         return super().terms(groups)
 

@@ -101,6 +101,25 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class Survey:
+    """Which networks are measured, and how long; what is not the model's nor the place's.
+
+    Args:
+        rounding: of the widths, as the planner rounds.
+        ties: between widths, as the planner keeps them.
+        pace: how many networks and how long.
+        cache: folder of what was measured; :func:`cache_folder` by default.
+        say: told a line for each network.
+    """
+
+    rounding: Rounding = field(default_factory=Rounding)
+    ties: Ties | None = None
+    pace: Pace = field(default_factory=Pace)
+    cache: Path | None = None
+    say: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
 class Observation:
     """One network: which of its labels live, bool ``[labels]``, and its profile."""
 
@@ -112,12 +131,7 @@ def observe(
     groups: Groups,
     inputs: Inputs,
     where: Where,
-    *,
-    rounding: Rounding | None = None,
-    ties: Ties | None = None,
-    pace: Pace | None = None,
-    cache: Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    survey: Survey | None = None,
 ) -> list[Observation]:
     """Measures networks of a model's groups; the first is the model itself.
 
@@ -125,20 +139,17 @@ def observe(
         groups: of the dense model.
         inputs: what the networks are run on.
         where: runtime, dtype, device and threads.
-        rounding: of the widths, as the planner rounds.
-        ties: between widths, as the planner keeps them.
-        pace: how many and how long.
-        cache: folder; :func:`cache_folder` by default.
-        say: told a line for each network.
+        survey: which widths, how many networks and how long.
 
     Raises:
         InputError: the device or the runtime does not tell the times of operators.
         NotExportable, SecateurError: a network cannot be exported or timed.
     """
-    pace = pace or Pace()
+    survey = survey or Survey()
+    pace = survey.pace
     scores = score(groups.graph.module, groups, Random(pace.seed), cells=False)
-    problem = Problem(scores, rounding or Rounding(), None, ties=ties)
-    home = (cache or cache_folder()) / _digest(groups, inputs, where, rounding or Rounding(), ties, pace)
+    problem = Problem(scores, survey.rounding, None, ties=survey.ties)
+    home = (survey.cache or cache_folder()) / _digest(groups, inputs, where, survey)
     found: list[Observation] = []
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
@@ -150,7 +161,7 @@ def observe(
             file = home / f"{number}.json"
             measured = _read(file)
             if measured is None:
-                say(f"timing network {number + 1} of {pace.networks} in {where.runtime} {where.dtype}")
+                survey.say(f"timing network {number + 1} of {pace.networks} in {where.runtime} {where.dtype}")
                 plan = plan_of(groups, dead, scores.orders)
                 other = (
                     dense if number == 0 else _Artifact(groups, inputs, where, Path(scratch) / "cut", plan)
@@ -198,13 +209,11 @@ def cache_folder() -> Path:
     return base / "latency"
 
 
-def _digest(
-    groups: Groups, inputs: Inputs, where: Where, rounding: Rounding, ties: Ties | None, pace: Pace
-) -> str:
+def _digest(groups: Groups, inputs: Inputs, where: Where, survey: Survey) -> str:
     shapes = [(name, list(t.shape), str(t.dtype)) for name, t in named_inputs(inputs).items()]
     key = [
-        VERSION, groups.graph.fingerprint, list(groups.removal.names), shapes, where.about(), asdict(rounding),
-        str(ties), pace.networks, pace.seed,
+        VERSION, groups.graph.fingerprint, list(groups.removal.names), shapes, where.about(),
+        asdict(survey.rounding), str(survey.ties), survey.pace.networks, survey.pace.seed,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -8,7 +8,7 @@ first gains little however much is cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from secateur.cost import Fit, FittedLatency
 from secateur.coupling import Groups
 from secateur.deploy import format_for
 from secateur.latency.model import fit_latency
-from secateur.latency.observe import Pace, Where
-from secateur.planning import Problem, Rounding, Ties, Uniform
+from secateur.latency.observe import Survey, Where
+from secateur.planning import Problem, Uniform
 from secateur.scoring import Random, score
 from secateur.task import Inputs
 
@@ -86,13 +86,8 @@ def suitability(
     inputs: Inputs,
     places: Mapping[str, Where],
     scratch: Path,
-    *,
-    rounding: Rounding | None = None,
-    ties: Ties | None = None,
-    pace: Pace | None = None,
-    cache: Path | None = None,
+    survey: Survey | None = None,
     effort: Effort | None = None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Suitability:
     """Measures a model in each dtype of a runtime and says whether pruning pays.
 
@@ -101,12 +96,13 @@ def suitability(
         inputs: what is run.
         places: where, by dtype, ``fp32`` among them; one runtime, device and number of threads.
         scratch: a folder for the artifacts.
-        rounding, ties, pace, cache, say: as for :func:`fit_latency`.
+        survey: as for :func:`fit_latency`.
         effort: of the comparison of the dense artifacts.
 
     Raises:
         SecateurError: see :func:`fit_latency`.
     """
+    survey = survey or Survey()
     entries = []
     for dtype, where in places.items():
         exporter = format_for(where.runtime, dtype)
@@ -125,11 +121,9 @@ def suitability(
     found = []
     for measured in timed:
         where = places[measured.dtype]
-        fit = fit_latency(
-            groups, inputs, where, rounding=rounding, ties=ties, pace=pace, cache=cache, say=say
-        )
+        fit = fit_latency(groups, inputs, where, survey)
         ratio = 1.0 if measured.ratio is None else measured.ratio
-        found.append(_in_dtype(groups, fit, measured.dtype, ratio, measured.median_ms, rounding, ties))
+        found.append(in_dtype(groups, fit, measured.dtype, ratio, measured.median_ms, survey))
     verdict, words = judged(first.runtime, found)
     return Suitability(first.runtime, first.threads, tuple(found), verdict, words)
 
@@ -157,15 +151,8 @@ def judged(runtime: str, found: list[InDtype]) -> tuple[str, str]:
     return verdict, f"{advice}. {words[0].upper()}{words[1:]}{'; ' + alone if alone else ''}."
 
 
-def _in_dtype(
-    groups: Groups,
-    fit: Fit,
-    dtype: str,
-    ratio: float,
-    dense_ms: float,
-    rounding: Rounding | None,
-    ties: Ties | None,
-) -> InDtype:
+def in_dtype(groups: Groups, fit: Fit, dtype: str, ratio: float, dense_ms: float, survey: Survey) -> InDtype:
+    """A model in one dtype, from its fit there; ``ratio`` and ``dense_ms`` are what its dense artifact measured."""
     cost = FittedLatency(groups.graph, fit).bind(groups)
     by_width = {0: 0.0, 1: 0.0, 2: 0.0}
     by_layer: dict[str, float] = {}
@@ -174,9 +161,8 @@ def _in_dtype(
         by_width[min(len(term.axes), 2)] += term.dense / cost.dense
         layer = names.get(term.layer, term.layer)
         by_layer[layer] = by_layer.get(layer, 0.0) + term.dense / cost.dense
-    problem = Problem(
-        score(groups.graph.module, groups, Random(0), cells=False), rounding or Rounding(), None, ties=ties
-    )
+    scores = score(groups.graph.module, groups, Random(0), cells=False)
+    problem = Problem(scores, survey.rounding, None, ties=survey.ties)
     half, least = (
         cost.of(problem.alive(widths)) / cost.dense
         for widths in (Uniform().widths(problem, 0.5), problem.floors)

@@ -1,7 +1,8 @@
-"""The whole flow: :func:`compress` goes from a model and a budget to a verdict."""
+"""The whole flow: :func:`compress` goes from a model and a budget to a verdict, :func:`sweep` over many budgets."""
 
 from secateur.pipeline.analysis import analysis, locked
+from secateur.pipeline.family import Asked, Measured, Point, Sweep, sweep
 from secateur.pipeline.flow import Run, compress
 from secateur.pipeline.layers import layers
 
-__all__ = ["Run", "analysis", "compress", "layers", "locked"]
+__all__ = ["Asked", "Measured", "Point", "Run", "Sweep", "analysis", "compress", "layers", "locked", "sweep"]

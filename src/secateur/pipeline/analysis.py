@@ -19,8 +19,8 @@ def analysis(groups: Groups) -> dict[str, Any]:
     """The content of ``analysis.json``: counts of the whole model, groups, and locks with their reasons.
 
     ``weights`` are the parameters with two axes and more, in the order of the program. ``params`` of a lock are the
-    parameters at the locked positions; a buffer has none. What is locked as one has one ``component``. Suitability and
-    sensitivity are not measured, and are ``None``.
+    parameters at the locked positions; a buffer has none. What is locked as one has one ``component``. What takes
+    measuring is ``None`` here.
     """
     params, macs = Params(groups.graph).bind(groups), Macs(groups.graph).bind(groups)
     everything = _without(groups, np.empty(0, dtype=np.int64))
@@ -35,6 +35,9 @@ def analysis(groups: Groups) -> dict[str, Any]:
         "blocks": blocks(groups),
         "suitability": None,
         "sensitivity": None,
+        "criterion": None,
+        "depth": None,
+        "forecast": None,
     }
 
 

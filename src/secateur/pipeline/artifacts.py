@@ -42,7 +42,7 @@ def exported(job: Job, model: nn.Module, exporter: Exporter, folder: Path, name:
         exporter,
         folder,
         _some(job.data),
-        job.task,
+        job.task if job.labelled else None,
         calibration=job.data.calibration,
         name=name,
     )

@@ -15,11 +15,12 @@ from torch import nn
 from secateur.bench import Effort
 from secateur.deploy import Artifact
 from secateur.pipeline.artifacts import build, timed
-from secateur.pipeline.degree import Dense, plan_for
+from secateur.pipeline.degree import Dense, plan_for, reference_of
 from secateur.pipeline.job import Job
 from secateur.pipeline.judge import artifact_evaluation
+from secateur.pipeline.untrained import untrained
 from secateur.planning import Plan, Uniform
-from secateur.recovery import FineTune, RecalibrateBatchNorm, Setting, recover
+from secateur.recovery import FineTune, Setting, recover
 from secateur.scoring import Random, score
 from secateur.surgery import cut_groups
 
@@ -73,9 +74,7 @@ def _random_plan(job: Job, shares: dict[str, float]) -> Plan:
 
 
 def _pruned(job: Job, dense: Dense, plan: Plan, dtype: str, named: tuple[str, str]) -> dict[str, Any]:
-    module: nn.Module = cut_groups(job.groups, plan).module
-    module = _recalibrated(job, module)
-    return _measured(job, dense, module, dtype, *named, training=False)
+    return _measured(job, dense, untrained(job, plan), dtype, *named, training=False)
 
 
 def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int) -> dict[str, Any]:
@@ -96,21 +95,12 @@ def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int)
     )
 
 
-def _recalibrated(job: Job, module: nn.Module) -> nn.Module:
-    if not job.has_batch_norm:
-        return module
-    again, _ = recover(
-        module, job.data, job.task, RecalibrateBatchNorm(), Setting(seed=job.recipe.seed, quiet=True)
-    )
-    return again
-
-
 def _measured(
     job: Job, dense: Dense, module: nn.Module, dtype: str, name: str, what: str, *, training: bool
 ) -> dict[str, Any]:
     where = "probes/" + name.replace(",", "").replace(" ", "-")
     (artifact,) = build(job, module, where, where.rpartition("/")[2], (dtype,))
-    reference = next(a for a in dense.artifacts if a.name == dense.reference)
+    reference = reference_of(dense)
     effort = Effort(width=0.05, seconds=job.recipe.measure.seconds / 4)
     timings = timed(job, [reference, artifact], "baseline", reference.name, effort)
     metric = artifact_evaluation(job, artifact).metric

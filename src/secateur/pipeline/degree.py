@@ -10,19 +10,17 @@ infeasible.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from secateur.bench import Effort, Entry, peak_memory
-from secateur.cost import BoundCost, Cost, FittedLatency, Macs, Params
+from secateur.cost import Cost, FittedLatency, Macs, Params
 from secateur.deploy import Artifact
 from secateur.errors import Infeasible
 from secateur.pipeline.artifacts import build, one_sample, timed
-from secateur.pipeline.job import Job
+from secateur.pipeline.job import Job, counts
 from secateur.pipeline.prediction import fit_of_run, predicted_share, prepare
-from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, dead_atoms, plan_of
+from secateur.planning import Allocator, Amount, Budget, Care, Plan, Problem, allocate, plan_of
 from secateur.scoring import Scores
 from secateur.surgery import cut_groups
 
@@ -49,7 +47,7 @@ class Dense:
         reference: the artifact that relative latency refers to, the fastest.
         sizes: the size that relative size refers to, the smallest, in bytes.
         memory: peak memory of the reference, bytes; zero unless a memory budget asks for it.
-        metric: on held-out training data.
+        metric: on held-out training data; NaN where there are no targets.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -63,6 +61,16 @@ class Dense:
     def latency_ms(self) -> float:
         """Median of the reference."""
         return float(self.timing["median_ms"])
+
+    def value(self, kind: str) -> float:
+        """What a relative budget of this kind refers to: ms or bytes."""
+        values = {
+            "size": self.size,
+            "memory": self.memory,
+            "p95": self.timing["p95_ms"],
+            "latency": self.latency_ms,
+        }
+        return float(values[kind])
 
     def dtype(self, job: Job) -> str:
         """The dtype that predictions are made in: the reference's, if the target has it."""
@@ -83,10 +91,19 @@ class Dense:
 
 @dataclass(frozen=True)
 class Degree:
-    """Shares of the dense model's counts to cut to, ``{"macs": 0.4, ...}``, and the dtype that measured faster."""
+    """How much to cut.
+
+    Args:
+        shares: of the dense model's counts to cut to, ``{"macs": 0.4, ...}``.
+        dtype: the one that measured faster.
+        uses: how much of each measured budget an untrained cut to these shares used.
+        given_up: which budget was let go of for another's sake, in words; nothing is cut for it any more.
+    """
 
     shares: Mapping[str, float]
     dtype: str
+    uses: Mapping[str, float] = field(default_factory=dict)
+    given_up: str = ""
 
 
 def measured_kinds(job: Job) -> list[Amount]:
@@ -115,23 +132,33 @@ def check_counts(job: Job) -> None:
         )
 
 
-def find_degree(job: Job, dense: Dense) -> Degree:
+def first_shares(job: Job, dense: Dense) -> dict[str, float]:
+    """Shares that count budgets ask for, and that measured ones probably take; latency is predicted from here on."""
+    shares = count_shares(job)
+    wanted = measured_kinds(job)
+    if wanted:
+        prepare(job, dense.dtype(job))
+    for amount in wanted:
+        driver = driver_of(job, amount.kind)
+        guess = amount.limit(dense.value(amount.kind)) / dense.value(amount.kind)
+        if driver == "latency":
+            guess *= AIM / dense.ratio(dense.dtype(job))
+        shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
+    return shares
+
+
+def find_degree(job: Job, dense: Dense, shares: dict[str, float]) -> Degree:
     """Finds the shares that meet every cost budget, by measuring where it takes one.
+
+    Args:
+        shares: where to begin, from :func:`first_shares`.
 
     Raises:
         Infeasible: even the smallest model is over a budget; names the nearest possible.
     """
-    shares = count_shares(job)
     wanted = measured_kinds(job)
     if not wanted:
         return Degree(shares, dense.dtype(job))
-    prepare(job, dense.dtype(job))
-    for amount in wanted:
-        driver = driver_of(job, amount.kind)
-        guess = amount.limit(_dense_value(dense, amount.kind)) / _dense_value(dense, amount.kind)
-        if driver == "latency":
-            guess *= AIM / dense.ratio(dense.dtype(job))
-        shares[driver] = min(shares.get(driver, 1.0), max(guess, 0.02), 1.0)
     best: Degree | None = None
     tried: set[str] = set()
     for number in range(PROBES):
@@ -139,11 +166,11 @@ def find_degree(job: Job, dense: Dense) -> Degree:
         shares = {
             k: max(v, probe["shares"].get(k, 0.0)) if probe["smallest"] else v for k, v in shares.items()
         }
-        ratios = {a.kind: _reading(probe, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
+        ratios = {a.kind: _reading(probe, a.kind) / a.limit(dense.value(a.kind)) for a in wanted}
         job.say(f"  probe {number + 1}: " + _words(shares, wanted, ratios, probe))
         if all(r <= 1.0 for r in ratios.values()):
             if best is None or sum(shares.values()) > sum(best.shares.values()):
-                best = Degree(dict(shares), probe["dtype"])
+                best = Degree(dict(shares), probe["dtype"], ratios)
             if max(ratios.values()) >= SLACK or all(v >= 1.0 for v in shares.values()):
                 return best
         elif probe["smallest"]:
@@ -157,10 +184,10 @@ def find_degree(job: Job, dense: Dense) -> Degree:
     smallest = job.folder.journal.step(
         "probe smallest", _probe, job, dense, PROBES, dict.fromkeys(shares, 0.0)
     )
-    ratios = {a.kind: _reading(smallest, a.kind) / a.limit(_dense_value(dense, a.kind)) for a in wanted}
+    ratios = {a.kind: _reading(smallest, a.kind) / a.limit(dense.value(a.kind)) for a in wanted}
     if any(r > 1.0 for r in ratios.values()):
         raise _infeasible(wanted, ratios, dense)
-    return Degree(smallest["shares"], smallest["dtype"])
+    return Degree(smallest["shares"], smallest["dtype"], ratios)
 
 
 def plan_for(
@@ -199,19 +226,18 @@ def _probe(job: Job, dense: Dense, number: int, shares: Mapping[str, float]) -> 
     artifacts = build(
         job, cut_groups(job.groups, plan).module, f"probes/{number}", "probe", job.target.dtypes
     )
-    reference = next(a for a in dense.artifacts if a.name == dense.reference)
+    reference = reference_of(dense)
     effort = Effort(width=job.recipe.measure.width, seconds=job.recipe.measure.seconds / 2)
     expected = predicted_ms(job, dense, plan)
     timings = timed(job, [reference, *artifacts], f"probe {number}", reference.name, effort, expected)
     own = [t for t in timings if t["artifact"] != reference.name]
     fastest = min(own, key=lambda t: t["ratio"])
     chosen = next(a for a in artifacts if a.name == fastest["artifact"])
-    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
     memory = 0
     if any(a.kind == "memory" for a in measured_kinds(job)):
         memory = memory_of(job, chosen)
     return {
-        "shares": {k: _share(job, k, alive, plan) for k in shares},
+        "shares": {k: share_of(job, k, plan) for k in shares},
         "smallest": smallest,
         "plan": plan.to_json()["digest"],
         "dtype": chosen.dtype,
@@ -229,6 +255,11 @@ def driver_of(job: Job, kind: str) -> str:
     return "macs" if driver == "latency" and fit_of_run(job) is None else driver
 
 
+def reference_of(dense: Dense) -> Artifact:
+    """The artifact that relative latency refers to."""
+    return next(a for a in dense.artifacts if a.name == dense.reference)
+
+
 def predicted_ms(job: Job, dense: Dense, plan: Plan | None) -> dict[str, float | None]:
     """Predicted latency by dtype, on the scale of the dense reference's measurement."""
     share = predicted_share(job, plan)
@@ -241,15 +272,14 @@ def _candidate(job: Job, shares: Mapping[str, float]) -> tuple[Plan, bool]:
     try:
         return plan_for(job, job.scores, shares), False
     except Infeasible:
-        return _smallest(job), True
+        return smallest_plan(job), True
 
 
-def _share(job: Job, kind: str, alive: np.ndarray, plan: Plan) -> float:
+def share_of(job: Job, kind: str, plan: Plan) -> float:
     """What a cut has of the dense model's cost of this kind."""
     if kind == "latency":
         return predicted_share(job, plan) or 0.0
-    cost: BoundCost = getattr(job.costs, kind)
-    return cost.of(alive) / cost.of(job.everything)
+    return counts(job, plan)[kind] / job.dense_counts[kind]
 
 
 def memory_of(job: Job, artifact: Artifact) -> int:
@@ -260,14 +290,6 @@ def memory_of(job: Job, artifact: Artifact) -> int:
 
 def _reading(probe: Mapping[str, Any], kind: str) -> float:
     return float(probe[kind])
-
-
-def _dense_value(dense: Dense, kind: str) -> float:
-    if kind == "size":
-        return float(dense.size)
-    if kind == "memory":
-        return float(dense.memory)
-    return float(dense.timing["p95_ms"]) if kind == "p95" else dense.latency_ms
 
 
 def _next(
@@ -291,15 +313,17 @@ def _next(
     return out
 
 
-def _smallest(job: Job) -> Plan:
-    problem = Problem(job.scores, job.rounding, None, ties=job.ties)
-    return plan_of(job.groups, problem.dead(problem.floors), job.scores.orders)
+def smallest_plan(job: Job, scores: Scores | None = None) -> Plan:
+    """The least that can be left: every group at its floor, with what is best in it by the run's scores or others."""
+    scores = scores or job.scores
+    problem = Problem(scores, job.rounding, None, ties=job.ties)
+    return plan_of(job.start, problem.dead(problem.floors), scores.orders)
 
 
 def _infeasible(wanted: list[Amount], ratios: Mapping[str, float], dense: Dense) -> Infeasible:
     amount = max(wanted, key=lambda a: ratios[a.kind])
-    value = ratios[amount.kind] * amount.limit(_dense_value(dense, amount.kind))
-    nearest = value / _dense_value(dense, amount.kind) if amount.relative else value
+    value = ratios[amount.kind] * amount.limit(dense.value(amount.kind))
+    nearest = value / dense.value(amount.kind) if amount.relative else value
     unit = {"latency": "ms", "p95": "ms", "size": " bytes", "memory": " bytes"}[amount.kind]
     written = f"{nearest:.3g}x" if amount.relative else f"{nearest:,.4g}{unit}"
     return Infeasible(

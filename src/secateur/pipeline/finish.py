@@ -15,12 +15,13 @@ from secateur.pipeline.artifacts import build, dense_dtypes, timed
 from secateur.pipeline.baselines import baselines
 from secateur.pipeline.degree import AIM, Degree, Dense, measured_kinds, memory_of, predicted_ms
 from secateur.pipeline.environment import environment
-from secateur.pipeline.job import Job
-from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, counts, judge
+from secateur.pipeline.job import Job, counts
+from secateur.pipeline.judge import Candidate, artifact_evaluation, class_rows, compare_classes, judge
 from secateur.pipeline.layers import layers
 from secateur.pipeline.rivals import rivals_of, timings_of
 from secateur.pipeline.rounds import State, Step, one_round
 from secateur.pipeline.twins import eligible, fp32_ratio
+from secateur.pipeline.worth import suitability_of
 from secateur.planning import Care, parse_amount
 from secateur.report import write_report
 from secateur.surgery import load, save
@@ -38,6 +39,7 @@ class Outcome:
     chosen: Candidate
     rows: tuple[dict[str, Any], ...]
     dense: Evaluation
+    given_up: str
 
 
 def finish(job: Job, dense: Dense, degree: Degree, state: State) -> Outcome:
@@ -45,9 +47,9 @@ def finish(job: Job, dense: Dense, degree: Degree, state: State) -> Outcome:
     reference = evaluate(job.model, job.data.evaluate, job.task)
     shares = dict(degree.shares)
     for attempt in range(CORRECTIONS + 1):
-        outcome = _outcome(job, dense, reference, state)
+        outcome = _outcome(job, dense, reference, state, degree.given_up)
         over = _excess(outcome.rows)
-        if over <= 1.0 or attempt == CORRECTIONS or not shares:
+        if over <= 1.0 or attempt == CORRECTIONS or not shares or degree.given_up:
             return outcome
         shares = {kind: share * AIM / over for kind, share in shares.items()}
         job.say(f"  a measured budget is exceeded by {over - 1:.1%}: one more round")
@@ -57,7 +59,7 @@ def finish(job: Job, dense: Dense, degree: Degree, state: State) -> Outcome:
     raise AssertionError("unreachable")
 
 
-def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State) -> Outcome:
+def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State, given_up: str) -> Outcome:
     where = "artifacts"
     name = f"final {state.number}"
     record = job.folder.journal.step(name, _measure, job, dense, state, where)
@@ -81,7 +83,7 @@ def _outcome(job: Job, dense: Dense, reference: Evaluation, state: State) -> Out
         candidates.append((candidate, judge(job, dense, reference, candidate, state.plan)))
     # Of the dtypes asked for, the fastest that keeps every promise; else the fastest.
     best, rows = min(candidates, key=lambda c: (not all(r["met"] for r in c[1]), _speed(c[0])))
-    return Outcome(state, artifacts, timings, best, tuple(rows), reference)
+    return Outcome(state, artifacts, timings, best, tuple(rows), reference, given_up)
 
 
 def _measure(job: Job, dense: Dense, state: State, where: str) -> dict[str, Any]:
@@ -128,12 +130,14 @@ def conclude(
         if before["macs"]
         else {"params": after["params"] / before["params"]}
     )
-    epochs = _epochs(job, outcome.state.number)
+    epochs = _epochs(job, outcome.state.path)
     compared = []
     if outcome.state.plan is not None:
         compared = baselines(job, dense, outcome.state.plan, shares, chosen.artifact.dtype, epochs)
     met = all(r["met"] for r in rows)
     reasons = [_reason(r) for r in rows if not r["met"]]
+    if outcome.given_up:
+        reasons.append(outcome.given_up)
     verdict: dict[str, Any] = {
         "verdict": "met" if met else "missed",
         "headline": _headline(job, dense, outcome, met, reasons),
@@ -204,7 +208,7 @@ def conclude_infeasible(
         "baselines": [],
         "runtimes": rivals_of(job),
     }
-    job.folder.write_json("analysis.json", analysis(job.groups))
+    job.folder.write_json("analysis.json", _analysis(job))
     job.folder.write_json("environment.json", _environment(job, started, hashes))
     job.folder.write_json("verdict.json", verdict)
     write_report([job.folder.root], job.folder.root / "report.html")
@@ -219,15 +223,15 @@ def _write(
     hashes: dict[str, str],
 ) -> None:
     folder, steps = job.folder, job.folder.journal.steps
-    folder.write_json("analysis.json", analysis(job.groups))
+    folder.write_json("analysis.json", _analysis(job) | measured_worth(job, dense))
     folder.write_json("layers.json", layers(job.groups, outcome.state.plan, outcome.state.model))
     if outcome.state.plan is not None:
         save(outcome.state.model, folder.root)
         outcome.state.plan.save(folder.root / "plan.json")
     else:
         save(job.groups.graph.module, folder.root, job.example)
-    rounds = [steps[f"round {n}"] for n in range(1, outcome.state.number + 1)]
-    folder.write_lines("history.jsonl", [_round_zero(job, dense), *rounds_public(rounds)])
+    rounds = [steps[f"round {n}"] for n in range(1, outcome.state.made + 1)]
+    folder.write_lines("history.jsonl", [_round_zero(job, dense), *rounds_public(rounds, outcome.state.path)])
     probes = [t for name, s in steps.items() if name.startswith("probe ") for t in s["timings"]]
     folder.write_lines(
         "measurements.jsonl",
@@ -243,9 +247,25 @@ def _write(
     folder.write_json("environment.json", _environment(job, started, hashes))
 
 
-def rounds_public(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rounds as they stand in ``history.jsonl``."""
-    return [{k: v for k, v in r.items() if k not in ("recovery", "timings")} for r in rounds]
+def measured_worth(job: Job, dense: Dense) -> dict[str, Any]:
+    """What a run measured of its model besides the groups, for ``analysis.json``."""
+    steps = job.folder.journal.steps
+    return {
+        "suitability": suitability_of(job, dense),
+        "depth": steps.get("depth"),
+        "forecast": steps.get("forecast"),
+    }
+
+
+def rounds_public(rounds: Sequence[Mapping[str, Any]], path: Sequence[int]) -> list[dict[str, Any]]:
+    """Rounds as they stand in ``history.jsonl``: those that do not lead to the result were given up."""
+    return [
+        {
+            **{k: v for k, v in r.items() if k not in ("recovery", "timings")},
+            "given_up": r["round"] not in path,
+        }
+        for r in rounds
+    ]
 
 
 def _round_zero(job: Job, dense: Dense) -> dict[str, Any]:
@@ -253,8 +273,14 @@ def _round_zero(job: Job, dense: Dense) -> dict[str, Any]:
     return {
         "round": 0, "fraction_cut": 0.0, "params": before["params"], "macs": before["macs"],
         "predicted_latency_ms": None, "latency_ms": dense.latency_ms, "latency_ratio": 1.0,
-        "metric_before": dense.metric, "metric_after": dense.metric, "seconds": 0.0,
+        "metric_before": dense.metric, "metric_after": dense.metric, "seconds": 0.0, "given_up": False,
+        "criterion": None,
     }  # fmt: skip
+
+
+def _analysis(job: Job) -> dict[str, Any]:
+    """The analysis, with the ranking of criteria where the choice was left open."""
+    return {**analysis(job.groups), "criterion": job.folder.journal.steps.get("criterion")}
 
 
 def _environment(job: Job, started: str, hashes: dict[str, str]) -> dict[str, Any]:
@@ -264,9 +290,9 @@ def _environment(job: Job, started: str, hashes: dict[str, str]) -> dict[str, An
     )
 
 
-def _epochs(job: Job, rounds: int) -> int:
+def _epochs(job: Job, path: Sequence[int]) -> int:
     """Epochs that the result was trained for, as recorded round by round."""
-    records = [job.folder.journal.steps[f"round {n}"]["recovery"] for n in range(1, rounds + 1)]
+    records = [job.folder.journal.steps[f"round {n}"]["recovery"] for n in path]
     return sum(len(r["epochs"]) for r in records if r)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ from secateur.deploy import Artifact, Target
 from secateur.errors import FormError, Infeasible
 from secateur.graph import trace
 from secateur.pipeline.artifacts import build, dense_dtypes, timed
-from secateur.pipeline.degree import Dense, check_counts, find_degree, measured_kinds, memory_of
+from secateur.pipeline.backoff import keep_quality, run_until_quality
+from secateur.pipeline.degree import Dense, check_counts, find_degree, first_shares, measured_kinds, memory_of
+from secateur.pipeline.depth import with_depth
 from secateur.pipeline.environment import model_hash
 from secateur.pipeline.finish import conclude, conclude_infeasible, finish
 from secateur.pipeline.folder import open_folder
+from secateur.pipeline.forecast import forecast, smallest_in_words
 from secateur.pipeline.job import Job
+from secateur.pipeline.ranking import settle_criterion
 from secateur.pipeline.rivals import settled
-from secateur.pipeline.rounds import run_rounds, run_until_quality
-from secateur.planning import Budget, Ties
-from secateur.recipe import Recipe
+from secateur.pipeline.rounds import run_plan, run_rounds
+from secateur.planning import Budget, Plan, Ties, dead_atoms, without_removed
+from secateur.recipe import CriterionOptions, Recipe
 from secateur.surgery import lasting_ties
 from secateur.task import Inputs, Task, call, classification, logits
 
@@ -62,6 +67,8 @@ def compress(
     out: str | os.PathLike[str] = "run",
     task: Task | None = None,
     minimise: str | None = None,
+    plan: str | os.PathLike[str] | None = None,
+    criterion: str = "taylor",
     seed: int = 0,
     example_inputs: Inputs | None = None,
     device: Device | None = None,
@@ -74,7 +81,8 @@ def compress(
     Args:
         model: the trained model.
         data: ``(train_loader, eval_loader)``; everything chosen is chosen on a part of the training data.
-        recipe: all options; instead of it ``budget``, ``target``, ``minimise`` and ``seed`` over the defaults.
+        recipe: all options; instead of it ``budget``, ``target``, ``minimise``, ``seed``, ``criterion``, and ``plan``,
+            the file of a plan that is carried out instead of looking for one.
         out: the run folder.
         task: loss and metric; classification by default.
         example_inputs: by default a batch of the data.
@@ -85,7 +93,11 @@ def compress(
         RequestError: a wrong model, data, budget or folder; nothing new is written.
         Infeasible: no cut meets the budget; said before any training, and recorded.
     """
-    recipe = recipe or Recipe(budget=budget or Budget(), target=target, minimise=minimise, seed=seed)
+    picked = None if plan is None else os.fspath(plan)
+    recipe = recipe or Recipe(
+        budget=budget or Budget(), target=target, minimise=minimise, plan=picked,
+        criterion=CriterionOptions(criterion), seed=seed,
+    )  # fmt: skip
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     wanted = Target.parse(recipe.target)
     if not isinstance(data, Data):
@@ -93,29 +105,50 @@ def compress(
     task = task or classification(data.labels)
     example = data.example_inputs if example_inputs is None else example_inputs
     groups = find_groups(trace(model, example), free_outputs=recipe.free_outputs)
-    check_data(data, classes=_classes(model, example, task))
-    ties = _ties(model, groups, recipe)
+    check_data(data, classes=classes_of(model, example, task))
+    ties = ties_of(model, groups, recipe)
     hashes = {"model": model_hash(model), "data": fingerprint(data)}
+    given = None if recipe.plan is None else _given(recipe.plan, groups)
+    if given is not None:
+        hashes["plan"] = given.to_json()["digest"]
     with open_folder(out, recipe, hashes) as folder:
         job = Job(recipe, model, data, task, folder, wanted, example, groups, quiet, device, ties)
         try:
-            check_counts(job)
+            if given is None:
+                check_counts(job)
             job = settled(job)
-            dense = _dense(job)
-            if recipe.minimise is not None:
+            dense = dense_model(job)
+            job = settle_criterion(job, dense)
+            if given is not None:
+                job = replace(job, removed=given.removed)
+                states, degree = run_plan(job, dense, given)
+                state, degree = keep_quality(job, dense, degree, states)
+            elif recipe.minimise is not None:
                 state, degree = run_until_quality(job, dense)
             else:
-                degree = find_degree(job, dense)
-                state = run_rounds(job, dense, degree)
+                shares = first_shares(job, dense)
+                job = with_depth(job, shares)
+                degree = find_degree(job, dense, shares)
+                forecast(job, degree)
+                state, degree = keep_quality(job, dense, degree, run_rounds(job, dense, degree))
         except Infeasible as error:
-            conclude_infeasible(job, str(error), error.nearest, started, hashes)
-            raise
+            reason = f"{error}; {smallest_in_words(job)}"
+            conclude_infeasible(job, reason, error.nearest, started, hashes)
+            raise Infeasible(reason, error.nearest) from error
         outcome = finish(job, dense, degree, state)
         verdict = conclude(job, dense, outcome, started, hashes)
     return Run(Path(out), verdict["verdict"], verdict["headline"], verdict)
 
 
-def _ties(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:
+def _given(path: str, groups: Groups) -> Plan:
+    """The plan in a file, if it is for this model."""
+    plan = Plan.load(path)
+    left = without_removed(groups, plan)
+    dead_atoms(left, plan)
+    return replace(plan, removed=left.removal.names)
+
+
+def ties_of(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:
     """Ties between widths where the user's own class is to hold the result, and can."""
     if recipe.form == "graph":
         return None
@@ -128,7 +161,7 @@ def _ties(model: nn.Module, groups: Groups, recipe: Recipe) -> Ties | None:
     return ties
 
 
-def _dense(job: Job) -> Dense:
+def dense_model(job: Job) -> Dense:
     """Exports and measures the dense model: what every relative budget refers to."""
     job.say(
         f"dense model: {len(job.groups)} groups, {job.groups.prunable_share:.0%} of the parameters prunable"
@@ -143,11 +176,11 @@ def _dense(job: Job) -> Dense:
         record["reference"],
         min(a.bytes for a in artifacts),
         record["memory"],
-        record["metric"],
+        record["metric"] if job.labelled else math.nan,
     )
+    quality = f"{job.task.name} {dense.metric:.4f} on held-out data; " if job.labelled else ""
     job.say(
-        f"  {job.task.name} {dense.metric:.4f} on held-out data; the reference is {dense.reference}, "
-        f"{dense.latency_ms:.3f} ms with {job.threads} threads"
+        f"  {quality}the reference is {dense.reference}, {dense.latency_ms:.3f} ms with {job.threads} threads"
     )
     return dense
 
@@ -162,7 +195,7 @@ def _measure_dense(job: Job) -> dict[str, Any]:
         "timings": _rebased(timings, fastest),
         "reference": fastest,
         "memory": memory_of(job, chosen) if any(a.kind == "memory" for a in measured_kinds(job)) else 0,
-        "metric": evaluate(job.model, job.data.select, job.task).metric,
+        "metric": evaluate(job.model, job.data.select, job.task).metric if job.labelled else None,
     }
 
 
@@ -176,7 +209,7 @@ def _rebased(timings: list[dict[str, Any]], reference: str) -> list[dict[str, An
     return [{**slow, **turned}, {**fast, "reference": None, "ratio": None, "ratio_interval": None}]
 
 
-def _classes(model: nn.Module, example: Inputs, task: Task) -> int | None:
+def classes_of(model: nn.Module, example: Inputs, task: Task) -> int | None:
     """How many classes the model tells apart, where the task is to tell classes apart."""
     import torch
 

@@ -8,14 +8,24 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from secateur.errors import RequestError, RunFolderError
 from secateur.files import whole_file
 from secateur.pipeline.journal import Journal
-from secateur.recipe import Recipe
 
-_FIRST = (".lock", "recipe.yaml")  # what a run that was killed at once may have left
+_FIRST = (".lock", "recipe.yaml", "sweep.yaml")  # what a run that was killed at once may have left
+
+
+class Request(Protocol):
+    """What a folder is for: a recipe, or what a sweep was asked."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that must be the same for the folder to be gone on with."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The request as plain data."""
 
 
 class RunFolder:
@@ -47,9 +57,15 @@ class RunFolder:
 
 @contextlib.contextmanager
 def open_folder(
-    out: str | os.PathLike[str], recipe: Recipe, hashes: Mapping[str, str]
+    out: str | os.PathLike[str], request: Request, hashes: Mapping[str, str], what: str = "recipe"
 ) -> Iterator[RunFolder]:
     """Opens a new run, or one that was begun with the same recipe, model and data.
+
+    Args:
+        out: the folder.
+        request: what was asked; written to ``<what>.yaml``.
+        hashes: of what it works with, by name.
+        what: ``recipe`` for a run.
 
     Raises:
         RunFolderError: the folder is read-only, in use, not a run, or belongs to another recipe, model or data.
@@ -57,7 +73,7 @@ def open_folder(
     import yaml
 
     root = Path(out)
-    identity = {**hashes, "recipe": recipe.digest}
+    identity = {**hashes, what: request.digest}
     known = root / "identity.json"
     if root.exists() and not root.is_dir():
         raise RunFolderError(f"{root} is a file; give another folder with --out")
@@ -76,8 +92,8 @@ def open_folder(
             if left.is_file() and left.name != ".lock":
                 left.unlink(missing_ok=True)
         folder = RunFolder(root)
-        with whole_file(root / "recipe.yaml") as path:
-            path.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        with whole_file(root / f"{what}.yaml") as path:
+            path.write_text(yaml.safe_dump(request.to_dict(), sort_keys=False), encoding="utf-8")
         folder.write_json("identity.json", identity)
         yield folder
 

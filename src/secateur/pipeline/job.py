@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from secateur.bench import Device, Effort, default_threads
 from secateur.cost import BoundCost, Macs, Params
-from secateur.coupling import Groups, find_groups
-from secateur.data import Data
+from secateur.coupling import Groups, find_groups, remove_blocks
+from secateur.data import Data, Evaluation, evaluate
 from secateur.deploy import Target
 from secateur.graph import trace
+from secateur.pipeline.criteria import made
 from secateur.pipeline.folder import RunFolder
-from secateur.planning import Allocator, Global, Rounding, Ties, Uniform
-from secateur.recipe import Recipe
-from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
+from secateur.planning import (
+    Allocator,
+    Global,
+    Plan,
+    Rounding,
+    Ties,
+    Uniform,
+    dead_atoms,
+    without_removed,
+)
+from secateur.recipe import CriterionOptions, Recipe
+from secateur.scoring import Scores, load_scores, save_scores, score
 from secateur.task import Inputs, Task
 
 
@@ -50,6 +62,8 @@ class Job:
         quiet: no progress.
         device: where latency is measured; this machine unless a test says otherwise.
         ties: between widths, where the user's own class is to hold the result.
+        removed: names of blocks that go whole, before any width is cut.
+        labelled: whether the data have targets; without, ``data`` holds example inputs alone.
     """
 
     recipe: Recipe
@@ -63,6 +77,13 @@ class Job:
     quiet: bool
     device: Device | None = None
     ties: Ties | None = None
+    removed: tuple[str, ...] = ()
+    labelled: bool = True
+
+    @cached_property
+    def start(self) -> Groups:
+        """The dense model's groups without the blocks that go whole."""
+        return remove_blocks(self.groups, self.removed)
 
     @cached_property
     def costs(self) -> Costs:
@@ -79,10 +100,35 @@ class Job:
         """Parameters and multiply-adds of the dense model."""
         return {"params": self.costs.params.of(self.everything), "macs": self.costs.macs.of(self.everything)}
 
+    @property
+    def criterion(self) -> CriterionOptions:
+        """The recipe's criterion, or what ``auto`` was settled on; before that, the usual one."""
+        settled = self.folder.journal.steps.get("criterion")
+        if settled is not None:
+            return CriterionOptions(**settled["chosen"])
+        options = self.recipe.criterion
+        return replace(options, name=CriterionOptions().name) if options.name == "auto" else options
+
     @cached_property
     def scores(self) -> Scores:
-        """Saliencies of the dense model."""
-        return scored(self, self.model, self.groups)
+        """Saliencies of the dense model's units, without those of blocks that go whole; kept in the run's folder, so
+        that no later plan, and no run that goes on, scores again."""
+        if self.scores_file.exists():
+            return load_scores(self.scores_file, self.start)
+        found = scored(self, self.model, self.start)
+        save_scores(found, self.scores_file)
+        return found
+
+    @property
+    def scores_file(self) -> Path:
+        """Where the saliencies are kept: a file for each choice of blocks that go whole."""
+        names = hashlib.sha256("\n".join(self.removed).encode()).hexdigest()[:12]
+        return self.folder.root / "scores" / f"{f'without-{names}' if self.removed else 'whole'}.safetensors"
+
+    @cached_property
+    def held_out(self) -> Evaluation:
+        """The dense model on held-out training data: what losses of quality are measured from."""
+        return evaluate(self.model, self.data.select, self.task)
 
     @property
     def has_batch_norm(self) -> bool:
@@ -121,19 +167,26 @@ class Job:
             Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
 
 
-def criterion_of(job: Job) -> Criterion:
-    """The recipe's criterion."""
-    options = job.recipe.criterion
-    if options.name == "taylor":
-        return Taylor(batches=options.batches)
-    if options.name == "random":
-        return Random(seed=job.recipe.seed)
-    return Magnitude(p=options.p)
+def scored(job: Job, model: nn.Module, groups: Groups, options: CriterionOptions | None = None) -> Scores:
+    """Scores a model with the run's criterion, or another, on training data in the same order every time."""
+    if hasattr(job.data.train, "set_epoch"):
+        job.data.train.set_epoch(0)  # or what was read before would decide, and a resumed run differ
+    return score(model, groups, made(options or job.criterion, job.recipe.seed), job.data.train, job.task)
 
 
-def scored(job: Job, model: nn.Module, groups: Groups) -> Scores:
-    """Scores a model with the recipe's criterion, on training data."""
-    return score(model, groups, criterion_of(job), job.data.train, job.task)
+def left_by(job: Job, plan: Plan) -> tuple[Groups, np.ndarray]:
+    """The dense model's groups without the blocks that a plan removes, and which labels live, bool ``[labels]``."""
+    groups = without_removed(job.groups, plan)
+    return groups, groups.coupling.alive(dead_atoms(groups, plan))
+
+
+def counts(job: Job, plan: Plan | None) -> dict[str, int]:
+    """Parameters and multiply-adds of the dense model, or of what a plan leaves of it."""
+    if plan is None:
+        return {kind: round(value) for kind, value in job.dense_counts.items()}
+    groups, alive = left_by(job, plan)
+    costs = Costs.of(groups)
+    return {"params": round(costs.params.of(alive)), "macs": round(costs.macs.of(alive))}
 
 
 def regroup(job: Job, model: nn.Module) -> Groups:

@@ -10,8 +10,8 @@ from secateur.data import ClassDelta, Evaluation, class_deltas, evaluate
 from secateur.deploy import Artifact, runtime_named
 from secateur.errors import DataError
 from secateur.pipeline.degree import Dense
-from secateur.pipeline.job import Job, points_lost
-from secateur.planning import Amount, Plan, dead_atoms
+from secateur.pipeline.job import Job, counts, points_lost
+from secateur.planning import Amount, Plan
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Candidate:
     reference_p95_ms: float
 
 
-def artifact_evaluation(job: Job, artifact: Artifact) -> Evaluation:
-    """The artifact's outputs and metric on evaluation data."""
+def artifact_evaluation(job: Job, artifact: Artifact, *, held_out: bool = False) -> Evaluation:
+    """The artifact's outputs and metric on evaluation data, or on held-out training data."""
     session = runtime_named(artifact.runtime).load(job.folder.root / artifact.path, job.threads)
-    return evaluate(session, job.data.evaluate, job.task)
+    return evaluate(session, job.data.select if held_out else job.data.evaluate, job.task)
 
 
 def compare_classes(job: Job, dense: Evaluation, pruned: Evaluation) -> tuple[ClassDelta, ...]:
@@ -106,14 +106,6 @@ def _row(
         row |= {"unit": "points", "dense": 0.0, "achieved": -100.0 * worst.delta, "class": worst.name}
         return row | {"met": -100.0 * worst.delta <= amount.value + 1e-9}
     return row | {"met": row["achieved"] <= amount.limit(row["dense"]) * (1 + 1e-9)}
-
-
-def counts(job: Job, plan: Plan | None) -> dict[str, int]:
-    """Parameters and multiply-adds of the dense model, or of what a plan leaves of it."""
-    if plan is None:
-        return {kind: round(value) for kind, value in job.dense_counts.items()}
-    alive = job.groups.coupling.alive(dead_atoms(job.groups, plan))
-    return {"params": round(job.costs.params.of(alive)), "macs": round(job.costs.macs.of(alive))}
 
 
 def class_rows(classes: Sequence[ClassDelta]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch import nn
 from secateur.cost import Macs, Params, layer_of
 from secateur.coupling import Groups, bind
 from secateur.graph import op_name
-from secateur.planning import Plan, dead_atoms
+from secateur.planning import Plan, dead_atoms, without_removed
 from secateur.sparsity import count_zeros
 
 
@@ -20,18 +20,17 @@ def layers(groups: Groups, plan: Plan | None, model: nn.Module | None = None) ->
     Units are the outputs of a layer's weight. Sparsity is the share of zeros in the weight of ``model``, what the
     plan left; the share of the latency is not measured.
     """
-    coupling = groups.coupling
-    everything = np.ones(coupling.facts.size, dtype=bool)
-    alive = everything if plan is None else coupling.alive(dead_atoms(groups, plan))
-    params, macs = Params(groups.graph).bind(groups), Macs(groups.graph).bind(groups)
-    before = params.by_layer(everything), macs.by_layer(everything)
-    after = params.by_layer(alive), macs.by_layer(alive)
+    everything = np.ones(groups.coupling.facts.size, dtype=bool)
+    left = groups if plan is None else without_removed(groups, plan)
+    alive = everything if plan is None else left.coupling.alive(dead_atoms(left, plan))
+    before, after = _counts(groups, everything), _counts(left, alive)
     operators = _operators(groups)
     zeros = count_zeros(model) if model is not None else {}
     rows = []
     for name in dict.fromkeys([*before[0], *before[1]]):
-        axes = coupling.state_axes.get(f"{name}.weight")
+        axes = groups.coupling.state_axes.get(f"{name}.weight")
         units = axes[0] if axes else None
+        gone = f"{name}.weight" in left.removal.state
         rows.append(
             {
                 "name": name,
@@ -41,12 +40,22 @@ def layers(groups: Groups, plan: Plan | None, model: nn.Module | None = None) ->
                 "macs_before": round(before[1].get(name, 0.0)),
                 "macs_after": round(after[1].get(name, 0.0)),
                 "units_before": None if units is None else len(units),
-                "units_after": None if units is None else int(coupling.keep(units, alive).sum()),
+                "units_after": None
+                if units is None
+                else 0
+                if gone
+                else int(left.coupling.keep(units, alive).sum()),
                 "sparsity": zeros[f"{name}.weight"].share if f"{name}.weight" in zeros else 0.0,
                 "latency_share": None,
             }
         )
     return rows
+
+
+def _counts(groups: Groups, alive: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+    """Parameters and multiply-adds by layer."""
+    params, macs = Params(groups.graph).bind(groups), Macs(groups.graph).bind(groups)
+    return params.by_layer(alive), macs.by_layer(alive)
 
 
 def _operators(groups: Groups) -> dict[str, str]:

@@ -10,15 +10,15 @@ from typing import Any
 
 from secateur.bench import LocalDevice
 from secateur.cost import Fit, FittedLatency
-from secateur.latency import Pace, Where, fit_latency
+from secateur.latency import Pace, Survey, Where, fit_latency
 from secateur.pipeline.artifacts import one_sample
-from secateur.pipeline.job import Job
-from secateur.planning import Plan, dead_atoms
+from secateur.pipeline.job import Job, left_by
+from secateur.planning import Plan
 
 
-def prepare(job: Job, dtype: str) -> Fit | None:
-    """Measures what predictions are made from, if a budget needs them and the target tells enough."""
-    asked = any(a.kind in ("latency", "p95") for a in job.recipe.budget.amounts())
+def prepare(job: Job, dtype: str, *, always: bool = False) -> Fit | None:
+    """Measures what predictions are made from, if a budget needs them (or ``always``) and the target tells enough."""
+    asked = always or any(a.kind in ("latency", "p95") for a in job.recipe.budget.amounts())
     where = Where(job.target.runtime, dtype, job.device or LocalDevice(), job.threads)
     if not (asked or job.recipe.minimise == "latency") or not where.tells_operators or not len(job.groups):
         return None
@@ -45,12 +45,12 @@ def predicted_share(job: Job, plan: Plan | None) -> float | None:
         return None
     if plan is None:
         return 1.0
-    cost = FittedLatency(job.groups.graph, fit).bind(job.groups)
-    return cost.of(job.groups.coupling.alive(dead_atoms(job.groups, plan))) / cost.dense
+    groups, alive = left_by(job, plan)
+    cost = FittedLatency(groups.graph, fit).bind(groups)
+    return cost.of(alive) / cost.dense
 
 
 def _measured(job: Job, where: Where) -> dict[str, Any]:
     pace = Pace.within(20 * job.recipe.measure.seconds)
-    return fit_latency(
-        job.groups, one_sample(job), where, rounding=job.rounding, ties=job.ties, pace=pace, say=job.say
-    ).to_json()
+    survey = Survey(job.rounding, job.ties, pace, say=job.say)
+    return fit_latency(job.groups, one_sample(job), where, survey).to_json()

@@ -7,7 +7,6 @@ are on the disk before that.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,17 +17,30 @@ from torch import nn
 from secateur.bench import Effort
 from secateur.coupling import Groups
 from secateur.data import evaluate
-from secateur.errors import Infeasible
+from secateur.deploy import Artifact
 from secateur.pipeline.artifacts import build, timed
-from secateur.pipeline.degree import Degree, Dense, plan_for, predicted_ms
-from secateur.pipeline.job import Costs, Job, points_lost, regroup, scored
+from secateur.pipeline.criteria import made
+from secateur.pipeline.degree import (
+    DRIVERS,
+    Degree,
+    Dense,
+    count_shares,
+    driver_of,
+    measured_kinds,
+    plan_for,
+    predicted_ms,
+    reference_of,
+    share_of,
+)
+from secateur.pipeline.job import Costs, Job, regroup, scored
+from secateur.pipeline.judge import artifact_evaluation
 from secateur.pipeline.prediction import prepare
+from secateur.pipeline.quality import lost, recovery_task
 from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
 from secateur.surgery import cut_groups, load, save
 
-FACTOR = 0.85  # of the cost that is left, when only a quality budget says where to stop
-LONGEST = 24  # rounds, then
+STEADY = 0.1  # a round's short measurement moves the target by no more than this share of it
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,15 @@ class State:
         number: of the last round.
         model: after it, on the disk in ``rounds/<number>``; the dense model for round 0.
         plan: from the dense model to this one; None for round 0.
+        path: numbers of the rounds that lead here, this one last.
+        made: how many rounds there were until now, with those that were given up.
     """
 
     number: int
     model: nn.Module
     plan: Plan | None
+    path: tuple[int, ...] = ()
+    made: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,23 +71,19 @@ class Step:
         dtype: of the short measurement after it.
         care: floors, for this round.
         last: whether it is recovered for as long as a last round.
+        plan: what is cut, where that is settled; the shares are then not looked at.
     """
 
     shares: Mapping[str, float]
     dtype: str
     care: Care
     last: bool
+    plan: Plan | None = None
 
 
 def count_rounds(job: Job, shares: Mapping[str, float]) -> int:
     """As many rounds as keep each below the recipe's share of what is left."""
-    if job.recipe.schedule.rounds is not None:
-        return job.recipe.schedule.rounds
-    smallest = min(shares.values(), default=1.0)
-    if smallest >= 1.0:
-        return 1
-    # Just above, so that a round of exactly the allowed share does not become two.
-    return max(1, math.ceil(math.log(smallest) / math.log(1.0 - job.recipe.schedule.most) - 1e-9))
+    return job.recipe.schedule.count(min(shares.values(), default=1.0))
 
 
 def shares_at(shares: Mapping[str, float], progress: float) -> dict[str, float]:
@@ -79,64 +91,93 @@ def shares_at(shares: Mapping[str, float], progress: float) -> dict[str, float]:
     return {kind: share**progress for kind, share in shares.items()}
 
 
-def run_rounds(job: Job, dense: Dense, degree: Degree) -> State:
-    """Cuts to the degree, round by round."""
-    state = State(0, job.model, None)
+def run_rounds(job: Job, dense: Dense, degree: Degree) -> list[State]:
+    """Cuts to the degree, round by round; the states after each, the dense one first.
+
+    What a round's artifact measures corrects the target of those after it, the more, the nearer the end is.
+    """
+    states = [State(0, job.model, None)]
     total = count_rounds(job, degree.shares)
+    shares = dict(degree.shares)
     for number in range(1, total + 1):
         care = Care(least=0.1 ** (1 / total), edges=0.5 ** (1 / total))
-        step = Step(shares_at(degree.shares, number / total), degree.dtype, care, last=number == total)
-        state = one_round(job, dense, state, step)
-    return state
+        step = Step(shares_at(shares, number / total), degree.dtype, care, last=number == total)
+        states.append(one_round(job, dense, states[-1], step))
+        shares = _corrected(job, degree, step.shares, record_of(job, states[-1])["uses"], number / total)
+    return states
 
 
-def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
-    """Cuts until the quality budget breaks on held-out data, and goes back to the last state that kept it."""
-    driver = "params" if job.recipe.minimise in ("size", "params") else "macs"
-    if job.recipe.minimise == "latency" and prepare(job, dense.dtype(job)) is not None:
-        driver = "latency"
-    states = [State(0, job.model, None)]
-    share, dtype = 1.0, dense.dtype(job)
-    drop = job.recipe.budget.get("drop") or job.recipe.budget.get("class_drop")
-    assert drop is not None
-    for _ in range(LONGEST):
-        share *= FACTOR
-        try:
-            state = one_round(job, dense, states[-1], Step({driver: share}, dtype, Care(), last=True))
-        except Infeasible:
-            break
-        record = job.folder.journal.steps[f"round {state.number}"]
-        if points_lost(job.task, dense.metric, record["metric_after"]) > drop.value:
-            job.say(f"  round {state.number} breaks the quality budget: back to round {states[-1].number}")
-            break
-        states.append(state)
-    share = share if len(states) == LONGEST + 1 else share / FACTOR
-    return states[-1], Degree({driver: share}, dtype)
+def run_plan(job: Job, dense: Dense, plan: Plan) -> tuple[list[State], Degree]:
+    """Cuts to a plan that was picked before, in one round, recovered as a last one is."""
+    dtype = dense.dtype(job)
+    prepare(job, dtype)
+    drivers = {driver_of(job, a.kind) for a in job.recipe.budget.amounts() if a.kind in DRIVERS}
+    shares = {driver: share_of(job, driver, plan) for driver in sorted(drivers)}
+    start, step = State(0, job.model, None), Step(shares, dtype, Care(), last=True, plan=plan)
+    return [start, one_round(job, dense, start, step)], Degree(shares, dtype)
+
+
+def _corrected(
+    job: Job, degree: Degree, now: Mapping[str, float], uses: Mapping[str, float], progress: float
+) -> dict[str, float]:
+    """Targets that use each measured budget as the degree's candidate did, going by what this round really used."""
+    factors: dict[str, float] = {}
+    for kind, used in uses.items():
+        driver = driver_of(job, kind)
+        expected = degree.uses[kind] * now[driver] / degree.shares[driver]
+        factor = min(max(expected / used, 1.0 - STEADY), 1.0 + STEADY)
+        factors[driver] = min(factor, factors.get(driver, factor))
+    limits = count_shares(job)
+    return {
+        driver: min(share * factors.get(driver, 1.0) ** progress, limits.get(driver, 1.0))
+        for driver, share in degree.shares.items()
+    }
+
+
+def record_of(job: Job, state: State) -> dict[str, Any]:
+    """What was recorded of a round."""
+    record: dict[str, Any] = job.folder.journal.steps[f"round {state.number}"]
+    return record
 
 
 def one_round(job: Job, dense: Dense, state: State, step: Step) -> State:
     """Cuts ``state`` to shares of the dense counts, recovers, and records the round."""
-    number = state.number + 1
+    number = state.made + 1
     home = job.folder.round(number)
     record = job.folder.journal.step(f"round {number}", _work, job, dense, state, step)
     job.say(
         f"  round {number}: {record['fraction_cut']:.0%} cut, {job.task.name} {record['metric_before']:.4f} after "
         f"the cut, {record['metric_after']:.4f} after recovery"
     )
-    return State(number, load(home), Plan.load(home / "plan.json"))
+    return State(number, load(home), Plan.load(home / "plan.json"), (*state.path, number), number)
+
+
+def counts_after(job: Job, state: State, step: Step) -> tuple[int, int]:
+    """Parameters and multiply-adds that a step would leave.
+
+    Raises:
+        Infeasible: the step cannot be planned.
+    """
+    return _counts(job, *_planned(job, state, step))
+
+
+def _planned(job: Job, state: State, step: Step) -> tuple[Groups, Plan]:
+    groups = job.start if state.plan is None else regroup(job, state.model)
+    if step.plan is not None:
+        return groups, step.plan
+    scores = job.scores if state.plan is None else scored(job, state.model, groups)
+    return groups, plan_for(job, scores, step.shares, step.care)
 
 
 def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
     start = time.perf_counter()
-    number = state.number + 1
+    number = state.made + 1
     home = job.folder.round(number)
-    groups = job.groups if state.plan is None else regroup(job, state.model)
-    scores = job.scores if state.plan is None else scored(job, state.model, groups)
-    plan = plan_for(job, scores, step.shares, step.care)
+    groups, plan = _planned(job, state, step)
     cut = cut_groups(groups, plan)
     model = cut.module
     before = evaluate(model, job.data.select, job.task).metric
-    after, recovered = before, None
+    recovered = None
     recoverer = _recoverer(job, step.last)
     if recoverer is not None:
         setting = Setting(
@@ -145,13 +186,17 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
             quiet=job.quiet,
             what=f"round {number}",
         )
-        recovered = recover_(model, job.data, job.task, recoverer, setting)
-        after = recovered.after
+        recovered = recover_(model, job.data, recovery_task(job), recoverer, setting)
+    after = evaluate(model, job.data.select, job.task)
     whole = plan if state.plan is None else state.plan.then(plan)
     save(model, home)
     whole.save(home / "plan.json")
     expected = predicted_ms(job, dense, whole)
-    timing = _latency(job, dense, model, number, step.dtype, expected)
+    artifact, timing = _measured(job, dense, model, number, step.dtype, expected)
+    if artifact is not None and artifact.dtype != "fp32" and step.last:
+        lost_now = lost(job, artifact_evaluation(job, artifact, held_out=True))
+    else:
+        lost_now = lost(job, after)
     params, macs = _counts(job, groups, plan)
     return {
         "round": number,
@@ -162,10 +207,14 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
         "latency_ms": timing["ratio"] * dense.latency_ms if timing else None,
         "latency_ratio": timing["ratio"] if timing else None,
         "metric_before": before,
-        "metric_after": after,
+        "metric_after": after.metric,
+        "lost": lost_now,
         "seconds": time.perf_counter() - start,
+        "criterion": None if step.plan is not None else str(made(job.criterion, job.recipe.seed)),
         "verification": cut.verification.max_relative_error,
         "recovery": recovered.to_json() if recovered else None,
+        "shares": dict(step.shares),
+        "uses": _uses(job, dense, artifact, timing),
         "timings": [timing] if timing else [],
     }
 
@@ -188,17 +237,29 @@ def _recoverer(job: Job, last: bool) -> Recoverer | None:
     return Distil(job.groups.graph.module, temperature=options.temperature, alpha=options.alpha, train=train)
 
 
-def _latency(
+def _measured(
     job: Job, dense: Dense, model: nn.Module, number: int, dtype: str, expected: Mapping[str, float | None]
-) -> dict[str, Any] | None:
-    """A short measurement beside the reference, for the curve."""
+) -> tuple[Artifact | None, dict[str, Any] | None]:
+    """The round's artifact, and a short measurement of it beside the reference."""
     if not job.recipe.measure.rounds:
-        return None
-    artifacts = build(job, model, f"probes/round-{number}", f"round-{number}", (dtype,))
-    reference = next(a for a in dense.artifacts if a.name == dense.reference)
+        return None, None
+    (artifact,) = build(job, model, f"probes/round-{number}", f"round-{number}", (dtype,))
+    reference = reference_of(dense)
     effort = Effort(width=0.05, seconds=job.recipe.measure.seconds / 4)
-    timings = timed(job, [reference, *artifacts], f"round {number}", reference.name, effort, expected)
-    return next(t for t in timings if t["artifact"] != reference.name)
+    timings = timed(job, [reference, artifact], f"round {number}", reference.name, effort, expected)
+    return artifact, next(t for t in timings if t["artifact"] != reference.name)
+
+
+def _uses(
+    job: Job, dense: Dense, artifact: Artifact | None, timing: Mapping[str, Any] | None
+) -> dict[str, float]:
+    """How much of the budgets for latency and size the round's artifact uses."""
+    if artifact is None or timing is None:
+        return {}
+    read = {"latency": timing["ratio"] * dense.latency_ms, "size": artifact.bytes}
+    return {
+        a.kind: read[a.kind] / a.limit(dense.value(a.kind)) for a in measured_kinds(job) if a.kind in read
+    }
 
 
 def _counts(job: Job, groups: Groups, plan: Plan) -> tuple[int, int]:

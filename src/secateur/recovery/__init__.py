@@ -10,6 +10,7 @@ from secateur.recovery.batchnorm import RecalibrateBatchNorm
 from secateur.recovery.carry import carry_optimizer
 from secateur.recovery.distil import Distil
 from secateur.recovery.finetune import FineTune
+from secateur.recovery.forecast import epoch_seconds
 from secateur.recovery.recoverer import EpochRecord, Recoverer, Recovery, Setting, recover, recover_
 from secateur.recovery.schedules import Constant, Cosine
 
@@ -24,6 +25,7 @@ __all__ = [
     "Recovery",
     "Setting",
     "carry_optimizer",
+    "epoch_seconds",
     "recover",
     "recover_",
 ]

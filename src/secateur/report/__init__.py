@@ -6,5 +6,18 @@ from secateur.report.causes import Cause, by_cause, held
 from secateur.report.names import folded, name_range, pattern
 from secateur.report.page import write_report
 from secateur.report.picture import picture
+from secateur.report.sweep import headline, standing, write_sweep
 
-__all__ = ["Cause", "by_cause", "folded", "held", "name_range", "pattern", "picture", "write_report"]
+__all__ = [
+    "Cause",
+    "by_cause",
+    "folded",
+    "headline",
+    "held",
+    "name_range",
+    "pattern",
+    "picture",
+    "standing",
+    "write_report",
+    "write_sweep",
+]

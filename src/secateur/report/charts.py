@@ -22,12 +22,16 @@ class Svg(str):
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a chart: points ``(x, y)``, a class for its style, and how its points are marked."""
+    """A line of a chart: points ``(x, y)``, a class for its style, and how its points are marked.
+
+    Where the points are not ``joined``, there is no line.
+    """
 
     name: str
     points: tuple[tuple[float, float], ...]
     style: str
     marker: str = "dot"
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,10 @@ def line_chart(
     guides: Sequence[Guide] = (),
     from_zero: bool = False,
     links: Sequence[tuple[tuple[float, float], tuple[float, float]]] = (),
+    labels: Sequence[tuple[tuple[float, float], str]] = (),
 ) -> Svg:
-    """Lines over a common x; ``links`` are thin lines between pairs of points (before and after recovery)."""
+    """Lines over a common x; ``links`` are thin lines between pairs of points (before and after recovery), and
+    ``labels`` stand beside points, where there is room."""
     width, height, left, right, top, bottom = 440.0, 250.0, 56.0, 14.0, 14.0, 28.0
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points] + [g.value for g in guides]
@@ -180,9 +186,17 @@ def line_chart(
     for (x1, y1), (x2, y2) in links:
         parts.append(tag("line", x1=px(x1), y1=py(y1), x2=px(x2), y2=py(y2), class_="link"))
     for line in series:
-        path = "M" + " L".join(f"{px(x)} {py(y)}" for x, y in line.points)
-        parts.append(tag("path", d=path, class_=f"line {line.style}"))
+        if line.joined:
+            path = "M" + " L".join(f"{px(x)} {py(y)}" for x, y in line.points)
+            parts.append(tag("path", d=path, class_=f"line {line.style}"))
         parts += [_marker(px(x), py(y), line) for x, y in line.points]
+    taken: list[tuple[float, float]] = []
+    for (x, y), text in labels:
+        at = (px(x), py(y) + (18.0 if py(y) < top + 20 else -9.0))
+        if all(abs(at[0] - a) > 36 or abs(at[1] - b) > 13 for a, b in taken):
+            anchor = "start" if at[0] < left + 20 else "end" if at[0] > width - right - 20 else "middle"
+            parts.append(tag("text", text, x=at[0], y=at[1], text_anchor=anchor, class_="label"))
+            taken.append(at)
     return tag(
         "svg", *parts, viewBox=f"0 0 {width:g} {height:g}", class_="chart", role="img", aria_label=title
     )
@@ -190,10 +204,10 @@ def line_chart(
 
 def legend_mark(series: Series) -> Svg:
     """The sample of a line that stands in the legend."""
-    path = tag("path", d="M1 7 L25 7", class_=f"line {series.style}")
+    path = [tag("path", d="M1 7 L25 7", class_=f"line {series.style}")] if series.joined else []
     return tag(
         "svg",
-        path,
+        *path,
         _marker(13, 7, series),
         viewBox="0 0 26 14",
         width=26,

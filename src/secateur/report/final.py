@@ -27,8 +27,12 @@ def final_timings(run: Run) -> list[Timing]:
 
 def metric_text(verdict: Verdict | None, value: float | None) -> str:
     """A metric in percent where it is an accuracy, plain otherwise."""
-    name = verdict.metric_name.lower() if verdict else ""
-    return quantity(value, "share" if "acc" in name or "top" in name else "")
+    return named_metric(verdict.metric_name if verdict else "", value)
+
+
+def named_metric(name: str, value: float | None) -> str:
+    """The same for a metric by its name."""
+    return quantity(value, "share" if "acc" in name.lower() or "top" in name.lower() else "")
 
 
 def final_metric(run: Run) -> float | None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from secateur.errors import RunFolderError
 from secateur.files import whole_file
 from secateur.report import sections, variants, verdict
+from secateur.report.before import before
 from secateur.report.charts import Svg
+from secateur.report.criteria import criteria
+from secateur.report.engine import rendered
 from secateur.report.figures import quantity, times
 from secateur.report.final import final_metric, metric_text
 from secateur.report.parts import Cell, Chart, Head, Row, Table
@@ -45,6 +47,7 @@ class View:
     title: str
     head: Head
     budgets: Table | None
+    before: Table | None
     variants: Table | None
     gains: Table | None
     rivals: Table | None
@@ -54,6 +57,7 @@ class View:
     timings: Table | None
     classes: Table | None
     baselines: Table | None
+    criteria: Table | None
     locks: Table | None
     picture: Svg | None
     environment: tuple[tuple[str, str], ...]
@@ -98,21 +102,11 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 def render(runs: Sequence[Run]) -> str:
     """The page as text."""
-    import jinja2
-
-    engine = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_packaged),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     views = [_view(run, f"r{index}") for index, run in enumerate(runs, 1)]
-    style = _packaged("style.css")
-    return engine.get_template("template.html").render(
+    return rendered(
+        "template.html",
         views=views,
         several=compare(views) if len(views) > 1 else None,
-        style=style,
         quantity=quantity,
         error_text=variants.error_text,
     )
@@ -155,6 +149,7 @@ def _view(run: Run, key: str) -> View:
         title=_title(run),
         head=verdict.head(run),
         budgets=verdict.budgets(run),
+        before=before(run),
         variants=variants.variants(run),
         gains=variants.gains(run),
         rivals=variants.rivals(run),
@@ -164,6 +159,7 @@ def _view(run: Run, key: str) -> View:
         timings=sections.timings(run),
         classes=sections.classes(run),
         baselines=sections.baselines(run),
+        criteria=_criteria(run),
         locks=sections.locks(run),
         picture=_picture(run),
         environment=sections.environment(run),
@@ -176,6 +172,12 @@ def _picture(run: Run) -> Svg | None:
     return picture(record, _model(run) or "The model before the cut") if record.get("weights") else None
 
 
+def _criteria(run: Run) -> Table | None:
+    """What ``criterion: auto`` compared."""
+    record = run.analysis.record if run.analysis is not None else {}
+    return criteria(record.get("criterion"), run.verdict.metric_name if run.verdict else "metric")
+
+
 def _title(run: Run) -> str:
     model = _model(run)
     return f"{model} in {run.name}" if model else run.name
@@ -186,7 +188,3 @@ def _model(run: Run) -> str:
     if isinstance(model, dict):
         model = model.get("name") or model.get("source")
     return model if isinstance(model, str) else ""
-
-
-def _packaged(name: str) -> str:
-    return resources.files("secateur.report").joinpath(name).read_text(encoding="utf-8")

@@ -222,8 +222,9 @@ def _baseline(record: Mapping[str, Any]) -> Baseline:
 
 
 def _rounds(records: Iterable[Mapping[str, Any]]) -> tuple[Round, ...]:
-    """Each round once, in order: a resumed run may have written one twice, and the last one counts."""
-    last = {r.number: r for r in map(_round, records)}
+    """Each round that leads to the result once, in order: a resumed run may have written one twice, and the last one
+    counts."""
+    last = {r.number: r for r in map(_round, (r for r in records if r.get("given_up") is not True))}
     return tuple(last[n] for n in sorted(last))
 
 

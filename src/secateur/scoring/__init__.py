@@ -5,9 +5,10 @@ from secateur.scoring.cells import Block, where
 from secateur.scoring.magnitude import Magnitude
 from secateur.scoring.random import Random
 from secateur.scoring.record import Criterion, Run, Scores, gather, score, sum_slices
+from secateur.scoring.store import load_scores, save_scores
 from secateur.scoring.taylor import Taylor
 
 __all__ = [
-    "Block", "Criterion", "Magnitude", "Random", "Run", "Scores", "Taylor", "gather", "score", "score_blocks",
-    "sum_slices", "where",
+    "Block", "Criterion", "Magnitude", "Random", "Run", "Scores", "Taylor", "gather", "load_scores", "save_scores",
+    "score", "score_blocks", "sum_slices", "where",
 ]  # fmt: skip
