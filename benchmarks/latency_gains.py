@@ -81,8 +81,8 @@ def table(records: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The part of the page that is written by this benchmark."""
     lines = [
         f"Measured {about['date']}, {about['threads']} thread, batch 1, uniform widths in multiples of {MULTIPLE}. "
-        "Times as fast as the same runtime's dense fp32; in the last columns the cut against the dense model of its own "
-        "dtype.",
+        "Times as fast as the same runtime's dense fp32; in the last columns the cut against the dense model of its "
+        "own dtype.",
         "",
         "| model | units kept | runtime | dense fp32, ms | dense INT8 | cut fp32 | cut INT8 | cut INT8, MB "
         "| cut in fp32 | cut in INT8 |",
