@@ -255,3 +255,19 @@ def test_baselines_that_train_stand_beside_the_others_on_request(tmp_path: Path)
     assert set(trained) == {"the dense model, trained as long", "random pruning, trained as long"}
     rounds = len(lines(tmp_path / "run", "history.jsonl")) - 1
     assert all(b["what"].startswith(f"{rounds} epochs") for b in trained.values())
+
+
+def test_what_is_recovered_once_more_is_not_cut_again(tmp_path: Path) -> None:
+    """With a rate that changes nothing, the second recovery leaves the quality as it was."""
+    run = go(
+        tmp_path / "run",
+        sc.Budget(params="0.2x", drop=0.0),
+        _trained(small.network()),
+        criterion=CriterionOptions("random"),
+        schedule=ScheduleOptions(rounds=1),
+        recovery=small.RecoveryOptions(epochs=1, final_epochs=1, lr=1e-9),
+    )
+    history = lines(tmp_path / "run", "history.jsonl")
+    assert (history[1]["params"], history[1]["macs"]) == (history[2]["params"], history[2]["macs"])
+    assert history[1]["lost"]["drop"] > 0 and run.verdict in ("met", "missed")
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["kept"]

@@ -44,17 +44,23 @@ def run_until_quality(job: Job, dense: Dense) -> tuple[State, Degree]:
 
 
 def keep_quality(job: Job, dense: Dense, degree: Degree, states: list[State]) -> tuple[State, Degree]:
-    """The last of some states if it keeps the quality, else one that does: recovered for longer, or cut less."""
+    """The last of some states if it keeps the quality, else one that does: recovered for longer, or cut less.
+
+    A plan that was picked by the user is never made milder.
+    """
     last = states[-1]
     why = broken(job, record_of(job, last)["lost"]) if last.number else ""
     if not why:
         return last, degree
     if job.recipe.recovery.steps is not None or job.recipe.recovery.final_epochs:
         job.say(f"  {why}: recovered once more")
-        last = one_round(job, dense, last, Step(degree.shares, degree.dtype, Care(), last=True))
+        step = Step(degree.shares, degree.dtype, Care(), last=True, cuts=False)
+        last = one_round(job, dense, last, step)
         why = broken(job, record_of(job, last)["lost"])
         if not why:
             return last, degree
+    if job.recipe.plan is not None or not degree.shares:
+        return last, degree
     kept = [s for s in states[:-1] if s.number and not broken(job, record_of(job, s)["lost"])]
     good = replace(kept[-1] if kept else states[0], made=last.made)
     reached = record_of(job, good)["shares"] if good.number else dict.fromkeys(degree.shares, 1.0)

@@ -72,6 +72,7 @@ class Step:
         care: floors, for this round.
         last: whether it is recovered for as long as a last round.
         plan: what is cut, where that is settled; the shares are then not looked at.
+        cuts: whether anything is cut, or the model as it is recovered once more.
     """
 
     shares: Mapping[str, float]
@@ -79,6 +80,7 @@ class Step:
     care: Care
     last: bool
     plan: Plan | None = None
+    cuts: bool = True
 
 
 def count_rounds(job: Job, shares: Mapping[str, float]) -> int:
@@ -163,6 +165,8 @@ def counts_after(job: Job, state: State, step: Step) -> tuple[int, int]:
 
 def _planned(job: Job, state: State, step: Step) -> tuple[Groups, Plan]:
     groups = job.start if state.plan is None else regroup(job, state.model)
+    if not step.cuts:
+        return groups, Plan(groups.graph.fingerprint, {}, groups.removal.names)
     if step.plan is not None:
         return groups, step.plan
     scores = job.scores if state.plan is None else scored(job, state.model, groups)
