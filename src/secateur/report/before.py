@@ -50,7 +50,9 @@ def _effort(found: Mapping[str, Any]) -> Iterable[Row]:
     if not found:
         return
     hours = found.get("hours")
-    took = f", about {60 * hours:.0f} minutes" if isinstance(hours, (int, float)) and hours else ""
+    took = ""
+    if isinstance(hours, (int, float)) and hours:
+        took = f", about {60 * hours:.0f} minutes" if 60 * hours >= 1.5 else ", about a minute"
     yield Row(
         "What it would take", (Cell(f"{found.get('rounds')} rounds, {found.get('epochs')} epochs{took}"),)
     )
