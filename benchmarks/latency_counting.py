@@ -37,7 +37,7 @@ from secateur.coupling import remove_blocks  # noqa: E402
 from secateur.data import Data, evaluate, slice_batch  # noqa: E402
 from secateur.deploy import format_for  # noqa: E402
 from secateur.latency import Survey, Where, fit_latency  # noqa: E402
-from secateur.planning import choose_depth, dead_atoms, depth_units  # noqa: E402
+from secateur.planning import compare_depths, dead_atoms  # noqa: E402
 from secateur.recovery import RecalibrateBatchNorm, Setting, recover_  # noqa: E402
 from secateur.scoring import score_blocks  # noqa: E402
 from secateur.surgery import cut_groups  # noqa: E402
@@ -177,24 +177,21 @@ def scored(subject: Subject, groups: sc.Groups) -> sc.Scores:
 
 def shortened(subject: Subject, groups: sc.Groups, cost: FittedLatency, share: float) -> sc.Groups:
     """The groups without the blocks whose removal loses least at this share, judged on the scoring data."""
-    units = depth_units(groups.blocks)
-    saliency = score_blocks(groups, subject.scoring[:32])
-    found: list[tuple[float, sc.Groups]] = []
-    for count in range(min(8, len(units) - 1) + 1):
-        names = choose_depth(groups, saliency, 1 - count / len(units), comparable=True) if count else ()
+
+    def loss(names: tuple[str, ...]) -> float | None:
         of = remove_blocks(groups, names)
         try:
             plan = sc.allocate(scored(subject, of), [cost], sc.Budget(latency=f"{share}x"))
         except sc.Infeasible:
-            continue
+            return None
         module = cut_groups(groups, plan).module
         if subject.recalibrating:
             recalibrate(subject, module)
-        found.append((evaluate(module, subject.scoring, subject.task).loss, of))
-        best = min(range(len(found)), key=lambda i: found[i][0])
-        if len(found) - best > 2:
-            break
-    return min(found, key=lambda one: one[0])[1]
+        return evaluate(module, subject.scoring, subject.task).loss
+
+    tried = compare_depths(groups, score_blocks(groups, subject.scoring[:32]), loss, most=8)
+    (names, _) = min((one for one in tried if one[1] is not None), key=lambda one: one[1])
+    return remove_blocks(groups, names)
 
 
 def driven(cut: Callable[[float], Cut], timed: _Timed, share: float) -> Cut:

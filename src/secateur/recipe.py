@@ -76,6 +76,17 @@ class RecoveryOptions:
         """Epochs in all; 0 where ``steps`` say how long."""
         return 0 if self.steps is not None else self.epochs * (rounds - 1) + self.final_epochs
 
+    def passes_over(self, rounds: int, share: float, batches: int) -> float:
+        """Epochs in all, as ones of the dense model: each round trains what is left of ``share`` after it.
+
+        Args:
+            batches: of one epoch.
+        """
+        each = [float(self.epochs)] * (rounds - 1) + [float(self.final_epochs)]
+        if self.steps is not None:
+            each = [self.steps / batches] * rounds
+        return sum(e * share ** (n / rounds) for n, e in enumerate(each, start=1))
+
 
 @dataclass(frozen=True)
 class MeasureOptions:

@@ -114,17 +114,13 @@ def curves(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
 def effort(groups: Groups, loaders: Loaders, task: str) -> dict[str, Any]:
     """``forecast`` as ``analysis.json`` has it: what a run to half of the cost takes here, by the recipe's defaults."""
     from secateur.cli.tasks import resolve_task
+    from secateur.pipeline import training_hours
     from secateur.recipe import RecoveryOptions, ScheduleOptions
-    from secateur.recovery import epoch_seconds
 
-    rounds = ScheduleOptions().count(HALF)
-    epochs = RecoveryOptions().epochs_over(rounds)
-    each = epoch_seconds(groups.graph.module, loaders.train, resolve_task(task, loaders.labels))
-    # A round trains what is left after it.
-    left = [HALF ** (n / rounds) for n in range(1, rounds + 1)]
-    passes = [RecoveryOptions().epochs] * (rounds - 1) + [RecoveryOptions().final_epochs]
-    hours = None if each is None else each * sum(p * s for p, s in zip(passes, left, strict=True)) / 3600
-    return {"share": HALF, "rounds": rounds, "epochs": epochs, "hours": hours}
+    rounds, options = ScheduleOptions().count(HALF), RecoveryOptions()
+    wanted = resolve_task(task, loaders.labels)
+    hours = training_hours(groups.graph.module, loaders.train, wanted, options, rounds, HALF)
+    return {"share": HALF, "rounds": rounds, "epochs": options.epochs_over(rounds), "hours": hours}
 
 
 def show_worth(record: dict[str, Any]) -> None:

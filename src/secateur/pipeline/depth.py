@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from secateur.data import evaluate
@@ -18,11 +19,9 @@ from secateur.errors import Infeasible
 from secateur.pipeline.degree import plan_for
 from secateur.pipeline.job import Job
 from secateur.pipeline.untrained import untrained
-from secateur.planning import choose_depth, depth_units
+from secateur.planning import compare_depths, depth_units
 from secateur.scoring import score_blocks
 
-MOST = 16  # blocks that are tried, at most
-PATIENCE = 2  # further blocks that do worse than the best before the search ends
 SAMPLES = 16  # batches of training data that blocks are scored on
 
 
@@ -36,7 +35,7 @@ def with_depth(job: Job, shares: Mapping[str, float], step: str = "depth") -> Jo
     wanted = job.recipe.depth == "on" or (job.recipe.depth == "auto" and "latency" in shares)
     if not wanted or len(units) < 2:
         return job
-    table = job.folder.journal.step(step, _compared, job, shares, len(units))["tried"]
+    table = job.folder.journal.step(step, _compared, job, shares)["tried"]
     feasible = [row for row in table if row["loss"] is not None]
     if not feasible:
         return job
@@ -46,22 +45,12 @@ def with_depth(job: Job, shares: Mapping[str, float], step: str = "depth") -> Jo
     return replace(job, removed=tuple(best["removed"]))
 
 
-def _compared(job: Job, shares: Mapping[str, float], units: int) -> dict[str, Any]:
+def _compared(job: Job, shares: Mapping[str, float]) -> dict[str, Any]:
     """Candidates by how many blocks they lose, with the loss on held-out data; None where widths cannot make it."""
     saliency = score_blocks(job.groups, itertools.islice(iter(job.data.train), SAMPLES))
-    tried: list[dict[str, Any]] = []
-    best = 0
-    for count in range(min(MOST, units - 1) + 1):
-        try:
-            removed = choose_depth(job.groups, saliency, 1 - count / units, comparable=True) if count else ()
-        except Infeasible:
-            break  # a stage would be empty
-        tried.append({"removed": list(removed), "loss": _loss(job, shares, removed)})
-        losses = [float("inf") if row["loss"] is None else row["loss"] for row in tried]
-        best = losses.index(min(losses))
-        if losses[best] < float("inf") and count - best >= PATIENCE:
-            break
-    return {"saliency": saliency, "shares": dict(shares), "tried": tried}
+    tried = compare_depths(job.groups, saliency, partial(_loss, job, shares))
+    rows = [{"removed": list(removed), "loss": loss} for removed, loss in tried]
+    return {"saliency": saliency, "shares": dict(shares), "tried": rows}
 
 
 def _loss(job: Job, shares: Mapping[str, float], removed: tuple[str, ...]) -> float | None:

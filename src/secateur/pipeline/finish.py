@@ -223,7 +223,7 @@ def _write(
     hashes: dict[str, str],
 ) -> None:
     folder, steps = job.folder, job.folder.journal.steps
-    folder.write_json("analysis.json", _analysis(job) | measured_worth(job, dense))
+    folder.write_json("analysis.json", _analysis(job, dense))
     folder.write_json("layers.json", layers(job.groups, outcome.state.plan, outcome.state.model))
     if outcome.state.plan is not None:
         save(outcome.state.model, folder.root)
@@ -247,16 +247,6 @@ def _write(
     folder.write_json("environment.json", _environment(job, started, hashes))
 
 
-def measured_worth(job: Job, dense: Dense) -> dict[str, Any]:
-    """What a run measured of its model besides the groups, for ``analysis.json``."""
-    steps = job.folder.journal.steps
-    return {
-        "suitability": suitability_of(job, dense),
-        "depth": steps.get("depth"),
-        "forecast": steps.get("forecast"),
-    }
-
-
 def rounds_public(rounds: Sequence[Mapping[str, Any]], path: Sequence[int]) -> list[dict[str, Any]]:
     """Rounds as they stand in ``history.jsonl``: those that do not lead to the result were given up."""
     return [
@@ -278,9 +268,14 @@ def _round_zero(job: Job, dense: Dense) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _analysis(job: Job) -> dict[str, Any]:
-    """The analysis, with the ranking of criteria where the choice was left open."""
-    return {**analysis(job.groups), "criterion": job.folder.journal.steps.get("criterion")}
+def _analysis(job: Job, dense: Dense | None = None) -> dict[str, Any]:
+    """The analysis, with what the run measured and chose before it cut anything."""
+    steps = job.folder.journal.steps
+    return {
+        **analysis(job.groups),
+        "suitability": None if dense is None else suitability_of(job, dense),
+        **{name: steps.get(name) for name in ("criterion", "depth", "forecast")},
+    }
 
 
 def _environment(job: Job, started: str, hashes: dict[str, str]) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from typing import Any
+
+from torch import nn
 
 from secateur.data import evaluate
 from secateur.pipeline.degree import Degree, plan_for, smallest_plan
 from secateur.pipeline.job import Job
-from secateur.pipeline.rounds import count_rounds, shares_at
+from secateur.pipeline.rounds import count_rounds
 from secateur.pipeline.untrained import untrained
 from secateur.planning import Plan
+from secateur.recipe import RecoveryOptions
 from secateur.recovery import epoch_seconds
+from secateur.task import Task
 
 
 def forecast(job: Job, degree: Degree) -> None:
@@ -25,24 +29,28 @@ def forecast(job: Job, degree: Degree) -> None:
 
 
 def _forecast(job: Job, degree: Degree) -> dict[str, Any]:
-    rounds, options = count_rounds(job, degree.shares), job.recipe.recovery
-    epochs = options.epochs_over(rounds)
-    each = None
-    if epochs or options.steps:
-        each = epoch_seconds(job.groups.graph.module, job.data.train, job.task)
-    hours = None
-    if each is not None:
-        left = [min(shares_at(degree.shares, n / rounds).values(), default=1.0) for n in range(1, rounds + 1)]
-        passes = [float(options.epochs)] * (rounds - 1) + [float(options.final_epochs)]
-        if options.steps is not None and isinstance(job.data.train, Sized):
-            passes = [options.steps / len(job.data.train)] * rounds
-        hours = each * sum(p * share for p, share in zip(passes, left, strict=True)) / 3600
+    rounds = count_rounds(job, degree.shares)
+    share = min(degree.shares.values(), default=1.0)
     return {
         "rounds": rounds,
-        "epochs": epochs,
-        "hours": hours if epochs or options.steps else 0.0,
+        "epochs": job.recipe.recovery.epochs_over(rounds),
+        "hours": training_hours(
+            job.groups.graph.module, job.data.train, job.task, job.recipe.recovery, rounds, share
+        ),
         "metric_untrained": _metric(job, plan_for(job, job.scores, degree.shares)),
     }
+
+
+def training_hours(
+    model: nn.Module, train: Iterable[Any], task: Task, options: RecoveryOptions, rounds: int, share: float
+) -> float | None:
+    """Hours that all recoveries take here on the way to a share of the cost; None where the loader has no length."""
+    if not (options.epochs_over(rounds) or options.steps):
+        return 0.0
+    each = epoch_seconds(model, train, task)
+    if each is None or not isinstance(train, Sized):
+        return None
+    return each * options.passes_over(rounds, share, len(train)) / 3600
 
 
 def smallest_in_words(job: Job) -> str:

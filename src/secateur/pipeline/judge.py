@@ -52,6 +52,17 @@ def compare_classes(job: Job, dense: Evaluation, pruned: Evaluation) -> tuple[Cl
         return ()
 
 
+def worst_class(classes: Sequence[ClassDelta]) -> ClassDelta:
+    """The class that lost most.
+
+    Raises:
+        DataError: there are none: targets are no classes.
+    """
+    if not classes:
+        raise DataError("class_drop= needs a task whose targets are classes; use drop= instead")
+    return min(classes, key=lambda c: c.delta)
+
+
 def judge(
     job: Job, dense: Dense, reference: Evaluation, candidate: Candidate, plan: Plan | None
 ) -> list[dict[str, Any]]:
@@ -99,9 +110,7 @@ def _row(
         lost = points_lost(job.task, reference.metric, candidate.evaluation.metric)
         return row | {"unit": "points", "dense": 0.0, "achieved": lost, "met": lost <= amount.value + 1e-9}
     else:
-        if not candidate.classes:
-            raise DataError("class_drop= needs a task whose targets are classes; use drop= instead")
-        worst = min(candidate.classes, key=lambda c: c.delta)
+        worst = worst_class(candidate.classes)
         row["interval"] = sorted(-100.0 * x for x in worst.interval)
         row |= {"unit": "points", "dense": 0.0, "achieved": -100.0 * worst.delta, "class": worst.name}
         return row | {"met": -100.0 * worst.delta <= amount.value + 1e-9}

@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.data import Evaluation
-from secateur.errors import DataError
 from secateur.pipeline.job import Job, points_lost
-from secateur.pipeline.judge import compare_classes
+from secateur.pipeline.judge import compare_classes, worst_class
 from secateur.task import Task, split_batch
 
 KINDS = ("drop", "class_drop")
@@ -34,10 +33,7 @@ def lost(job: Job, found: Evaluation) -> dict[str, Any]:
     """
     record: dict[str, Any] = {"drop": points_lost(job.task, job.held_out.metric, found.metric)}
     if job.recipe.budget.get("class_drop") is not None:
-        classes = compare_classes(job, job.held_out, found)
-        if not classes:
-            raise DataError("class_drop= needs a task whose targets are classes; use drop= instead")
-        worst = min(classes, key=lambda c: c.delta)
+        worst = worst_class(compare_classes(job, job.held_out, found))
         record |= {"class_drop": -100.0 * worst.delta, "class": worst.name}
     return record
 

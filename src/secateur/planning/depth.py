@@ -8,7 +8,7 @@ layer stands in: what is left would have nothing to do there.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from secateur.coupling import Block, Groups
 from secateur.errors import Infeasible, RecipeError
@@ -95,6 +95,40 @@ def choose_depth(
             nearest,
         )
     return tuple(u.name for u in units if u.name in removed)
+
+
+def compare_depths(
+    groups: Groups,
+    saliency: Mapping[str, float],
+    loss: Callable[[tuple[str, ...]], float | None],
+    most: int = 16,
+    patience: int = 2,
+) -> list[tuple[tuple[str, ...], float | None]]:
+    """What is lost without none, one, two and more blocks, the least important first, until it only gets worse.
+
+    Args:
+        groups: the model's.
+        saliency: comparable between stages, as for :func:`choose_depth`.
+        loss: of a model without these blocks; None where there is none such.
+        most: blocks that are tried, at most.
+        patience: further blocks that do worse than the best before the search ends.
+
+    Returns:
+        The names that were removed and the loss, in the order in which they were tried.
+    """
+    units = len(depth_units(groups.blocks))
+    tried: list[tuple[tuple[str, ...], float | None]] = []
+    for count in range(min(most, units - 1) + 1):
+        try:
+            removed = choose_depth(groups, saliency, 1 - count / units, comparable=True) if count else ()
+        except Infeasible:
+            break  # a stage would be empty
+        tried.append((removed, loss(removed)))
+        losses = [float("inf") if value is None else value for _, value in tried]
+        best = losses.index(min(losses))
+        if losses[best] < float("inf") and count - best >= patience:
+            break
+    return tried
 
 
 def stage_of(block: Block) -> str:
