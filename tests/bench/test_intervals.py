@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.bench import bootstrap_interval, paired_ratio, quantile
-from secateur.bench.intervals import undisturbed
+from secateur.bench.intervals import median_interval, undisturbed
 
 
 def test_quantiles_of_a_list_one_can_count() -> None:
@@ -21,6 +21,22 @@ def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None
         low, high = bootstrap_interval(generator.lognormal(size=40), seed=trial, resamples=300)
         hits += low <= 1.0 <= high
     assert 180 <= hits <= 199
+
+
+def test_the_interval_between_two_samples_covers_the_median_at_least_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        low, high = median_interval(generator.lognormal(size=20))
+        hits += low <= 1.0 <= high
+    assert 380 <= hits <= 398
+
+
+def test_the_interval_between_two_samples_by_hand() -> None:
+    # Of six samples the median lies outside the extremes with a chance of 2 / 64; of five with 2 / 32.
+    assert median_interval([6, 1, 5, 2, 4, 3]) == (1, 6)
+    # Of nine, between the second and the eighth: 1 - 2 * (1 + 9) / 512 is 0.961.
+    assert median_interval(range(9)) == (1, 7)
 
 
 def test_windows_are_resampled_whole() -> None:

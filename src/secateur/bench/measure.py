@@ -172,7 +172,7 @@ def _width(tracks: list[_Track], base: _Track, seed: int) -> float:
         elif track is base or not both.any():
             continue
         else:
-            middle, (low, high) = paired_ratio(track.speeds()[both], base.speeds()[both], seed=seed)
+            middle, (low, high) = paired_ratio(track.speeds()[both], base.speeds()[both])
         widest = max(widest, (high - low) / middle if middle else 0.0)
     return widest
 
@@ -185,7 +185,7 @@ def _record(
     ratio, interval = None, None
     if track is not base:
         both = both if both.any() else own  # every turn disturbed: say what was seen; `loaded` tells
-        ratio, interval = paired_ratio(track.speeds()[both], base.speeds()[both], seed=seed)
+        ratio, interval = paired_ratio(track.speeds()[both], base.speeds()[both])
     discarded = int(len(own) - own.sum())
     entry = track.entry
     return Measurement(

@@ -79,7 +79,7 @@ def profile(
         device: this machine by default.
         threads: as many as there are physical cores by default.
         effort: how long.
-        seed: of the order of the turns and of the bootstrap.
+        seed: of the order of the turns.
 
     Raises:
         InputError: the device or the runtime does not tell the times of operators.
@@ -100,7 +100,7 @@ def profile(
     steady = steady if steady.any() else np.ones_like(steady)
     ratio, interval = 1.0, (1.0, 1.0)
     if len(runners) == 3:
-        ratio, interval = paired_ratio(speeds[steady, 1], speeds[steady, 0], seed=seed)
+        ratio, interval = paired_ratio(speeds[steady, 1], speeds[steady, 0])
     return Profile(
         ratio,
         interval,
