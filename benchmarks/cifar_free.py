@@ -6,9 +6,10 @@ by the same code.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class Row:
         cut, recalibrated: accuracy.
         error: largest relative error of the cut against the masked original; Torch-Pruning does not check.
         seconds: from the model to the cut one, scoring and verification included.
+        reconstructed: accuracy with the weights solved again on the images that statistics are recalibrated on, without
+            labels; ``reconstruction_seconds`` come on top.
     """
 
     network: str
@@ -48,6 +51,8 @@ class Row:
     error: float | None
     seconds: float
     failed: str | None = None
+    reconstructed: float | None = None
+    reconstruction_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,15 +65,41 @@ class Method:
     multiple: int = 8
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What is run: budgets, seeds of random pruning, and the methods whose words match a pattern."""
+
+    budgets: tuple[str, ...]
+    seeds: int
+    only: str = ""
+
+    def has(self, method: Method) -> bool:
+        """Whether the pattern matches ``criterion, allocation, multiple``."""
+        label = type(method.allocator).__name__.lower()
+        return re.search(self.only, f"{method.label}, {label}, {method.multiple}") is not None
+
+
 def methods(seeds: int, batches: int) -> Iterator[Method]:
     """What is compared. Random saliencies give uniform widths in any ranking, so they are cut uniformly alone."""
-    taylor = sc.Taylor(batches=batches)
-    scored = ((sc.Magnitude(1), "magnitude L1"), (sc.Magnitude(2), "magnitude L2"), (taylor, "Taylor"))
+    scored = (
+        (sc.Magnitude(1), "magnitude L1"),
+        (sc.Magnitude(2), "magnitude L2"),
+        (sc.Taylor(batches=batches), "Taylor"),
+        (sc.Taylor(batches=batches, drawn=True), "Taylor, no labels"),
+        (sc.OBS(samples=RECALIBRATED_ON), "OBS, no labels"),
+        (sc.Fisher(batches=RECALIBRATED_ON), "Fisher, no labels"),
+        (sc.LAMP(), "LAMP"),
+        (sc.FPGM(), "FPGM"),
+        (sc.BatchNormScale(), "batch-norm scale"),
+        (sc.MeanActivation(RECALIBRATED_ON), "mean activation"),
+        (sc.APoZ(RECALIBRATED_ON), "APoZ"),
+    )
     for criterion, label in scored:
         yield Method(criterion, label, sc.Global())
         yield Method(criterion, label, sc.Uniform())
-        # Torch-Pruning does not round, so neither does one of ours beside it.
-        yield Method(criterion, label, sc.Global(), multiple=1)
+        if label.startswith(("magnitude", "Taylor", "OBS")):
+            # Torch-Pruning does not round, so neither does one of ours beside it.
+            yield Method(criterion, label, sc.Global(), multiple=1)
     for seed in range(1, seeds + 1):
         yield Method(sc.Random(seed), f"random, seed {seed}", sc.Uniform())
 
@@ -77,8 +108,7 @@ def training_free(
     name: str,
     model: nn.Module,
     images: Images,
-    budgets: tuple[str, ...],
-    seeds: int,
+    chosen: Chosen,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """All rows for one network, and its dense accuracy."""
@@ -87,8 +117,8 @@ def training_free(
     say(f"{name}: dense {dense:.4f}, its own statistics measured anew {adapted:.4f}")
     scoring = _rebatched(images.train, RECALIBRATED_ON, 16)
     rows = []
-    for asked in budgets:
-        for method in methods(seeds, len(scoring)):
+    for asked in chosen.budgets:
+        for method in filter(chosen.has, methods(chosen.seeds, len(scoring))):
             rows.append(_ours(name, model, method, asked, scoring, images))
             say(describe(rows[-1]))
         for p, global_ in ((2, True), (1, False)):
@@ -114,9 +144,10 @@ def describe(row: Row) -> str:
     if row.failed:
         return f"{what}: {row.failed}"
     error = "not checked" if row.error is None else f"error {row.error:.1e}"
+    solved = "" if row.reconstructed is None else f"{row.reconstructed:.3f} reconstructed, "
     return (
-        f"{what}: macs {row.macs:.3f}x, {row.cut:.3f} after the cut, {row.recalibrated:.3f} recalibrated, {error}, "
-        f"{row.seconds:.1f} s"
+        f"{what}: macs {row.macs:.3f}x, {row.cut:.3f} after the cut, {row.recalibrated:.3f} recalibrated, {solved}"
+        f"{error}, {row.seconds:.1f} s"
     )
 
 
@@ -152,7 +183,11 @@ def _ours(name: str, model: nn.Module, method: Method, asked: str, scoring: Batc
         return _failed(what, error, started)
     seconds = time.perf_counter() - started
     macs = multiply_adds(result.model) / multiply_adds(model)
-    return _row(what, model, result.model, macs, result.verification.max_relative_error, seconds, images)
+    row = _row(what, model, result.model, macs, result.verification.max_relative_error, seconds, images)
+    inputs = torch.cat([x for x, _ in images.train])[:RECALIBRATED_ON]
+    done = sc.reconstruct_(result, [inputs], samples=RECALIBRATED_ON)
+    after = accuracy(_copy(result.model), images.test)
+    return replace(row, reconstructed=after, reconstruction_seconds=done.seconds)
 
 
 def _peer(name: str, model: nn.Module, p: int, global_: bool, asked: str, images: Images) -> Row | None:

@@ -41,19 +41,21 @@ def free_table(record: dict[str, Any]) -> str:
         f"{record['recalibrated_on']:,} training images. Measured {record['date']}, {record['versions']}.",
         "",
         "| budget | tool | criterion | allocation | multiple of | MACs | parameters | after the cut | recalibrated "
-        "| check | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| reconstructed | check | seconds, reconstruction |",
+        "|---" * 12 + "|",
     ]
     for r in rows:
         start = f"| {r['asked']} | {r['tool']} | {r['criterion']} | {r['allocator']} | {r['multiple']} |"
         if r["failed"]:
-            lines.append(f"{start} {_cell(r['failed'])} | | | | | {r['seconds']:.1f} |")
+            lines.append(f"{start} {_cell(r['failed'])} | | | | | | {r['seconds']:.1f} |")
             continue
         check = "none" if r["error"] is None else f"{r['error']:.1e}"
+        solved = "" if r.get("reconstructed") is None else f"**{_share(r['reconstructed'])}**"
+        took = f", {r['reconstruction_seconds']:.1f}" if solved else ""
         fewer = f"{r['macs']:.3f}x ({1 / r['macs']:.2f}x fewer)"
         lines.append(
-            f"{start} {fewer} | {r['params']:.3f}x | {_share(r['cut'])} | {_share(r['recalibrated'])} | {check} "
-            f"| {r['seconds']:.1f} |"
+            f"{start} {fewer} | {r['params']:.3f}x | {_share(r['cut'])} | {_share(r['recalibrated'])} "
+            f"| {solved} | {check} | {r['seconds']:.1f}{took} |"
         )
     return "\n".join(lines)
 
@@ -104,10 +106,9 @@ def _means(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         if not fine:
             yield same[0]
             continue
-        mean = {
-            k: sum(r[k] for r in fine) / len(fine)
-            for k in ("macs", "params", "cut", "recalibrated", "seconds")
-        }
+        keys = ["macs", "params", "cut", "recalibrated", "seconds", "reconstructed", "reconstruction_seconds"]
+        known = [k for k in keys if all(r.get(k) is not None for r in fine)]
+        mean = {k: sum(r[k] for r in fine) / len(fine) for k in known}
         worst = max(r["error"] for r in fine)
         yield {**fine[0], **mean, "error": worst, "criterion": f"random, mean of {len(fine)} seeds"}
 

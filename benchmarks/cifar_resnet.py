@@ -28,7 +28,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch  # noqa: E402
 from cifar_data import network, read_images, unpacked  # noqa: E402
-from cifar_free import RECALIBRATED_ON, training_free  # noqa: E402
+from cifar_free import RECALIBRATED_ON, Chosen, training_free  # noqa: E402
 from cifar_page import free_table, recipe_table, update, write_text  # noqa: E402
 from cifar_recipe import compressed  # noqa: E402
 
@@ -46,7 +46,11 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--parts", nargs="+", choices=("free", "recipe"), default=["free", "recipe"])
     parser.add_argument("--networks", nargs="+", choices=("resnet20", "resnet56"), default=["resnet56"])
-    parser.add_argument("--images", type=int, default=3000, help="test images of the training-free tables")
+    parser.add_argument("--budgets", nargs="+", default=BUDGETS, help="shares of the multiply-adds")
+    parser.add_argument(
+        "--only", default="", help="methods whose 'criterion, allocation, multiple' matches this pattern"
+    )
+    parser.add_argument("--images", type=int, default=5000, help="test images of the training-free tables")
     parser.add_argument("--seeds", type=int, default=3, help="of random pruning")
     parser.add_argument(
         "--epochs", type=int, default=4, help="of fine-tuning in the recipe, after the last round"
@@ -75,8 +79,9 @@ def main() -> int:
     say(f"images in {folder}")
     if "free" in asked.parts:
         images = read_images(folder, RECALIBRATED_ON, asked.images, asked.seed)
+        chosen = Chosen(tuple(asked.budgets), asked.seeds, asked.only)
         for name in asked.networks:
-            record = training_free(name, network(name, asked.data), images, BUDGETS, asked.seeds, say)
+            record = training_free(name, network(name, asked.data), images, chosen, say)
             finish(asked, f"cifar-free-{name}", record, free_table)
     if "recipe" in asked.parts:
         with tempfile.TemporaryDirectory() as temporary:

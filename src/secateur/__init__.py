@@ -29,8 +29,22 @@ from secateur.errors import (
 )
 from secateur.graph import Graph, trace
 from secateur.planning import Budget, Global, Plan, Rounding, Uniform, allocate
-from secateur.recovery import carry_optimizer
-from secateur.scoring import Criterion, Magnitude, Random, Scores, Taylor, score
+from secateur.recovery import carry_optimizer, reconstruct_
+from secateur.scoring import (
+    FPGM,
+    LAMP,
+    OBS,
+    APoZ,
+    BatchNormScale,
+    Criterion,
+    Fisher,
+    Magnitude,
+    MeanActivation,
+    Random,
+    Scores,
+    Taylor,
+    score,
+)
 from secateur.surgery import (
     CutShards,
     Pruned,
@@ -51,11 +65,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "FPGM",
+    "LAMP",
+    "OBS",
+    "APoZ",
+    "BatchNormScale",
     "Budget",
     "CorruptFile",
     "Criterion",
     "CutShards",
     "DataError",
+    "Fisher",
     "Global",
     "Graph",
     "Group",
@@ -66,6 +86,7 @@ __all__ = [
     "Lock",
     "Macs",
     "Magnitude",
+    "MeanActivation",
     "MissingExtra",
     "NotExportable",
     "NotFinite",
@@ -102,6 +123,7 @@ __all__ = [
     "load",
     "open_checkpoint",
     "prune",
+    "reconstruct_",
     "save",
     "score",
     "sweep",

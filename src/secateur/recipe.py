@@ -20,7 +20,9 @@ from typing import Any
 from secateur.errors import RecipeError
 from secateur.planning import Budget
 
-CRITERIA = ("magnitude", "taylor", "random", "auto")
+CRITERIA = (
+    "magnitude", "lamp", "batchnorm", "fpgm", "activation", "apoz", "taylor", "fisher", "obs", "random", "auto",
+)  # fmt: skip
 ALLOCATORS = ("global", "uniform")
 MINIMISED = ("latency", "size", "params", "macs")
 OPTIMISERS = ("adamw", "sgd")
@@ -30,8 +32,12 @@ DEPTHS = ("auto", "on", "off")
 
 @dataclass(frozen=True)
 class CriterionOptions:
-    """How units are scored: ``taylor`` over small batches, ``magnitude`` with norm ``p``, or ``random``; ``auto``
-    compares them at the cost that is asked, on held-out data, and takes the best."""
+    """How units are scored, see docs/how-to-choose.md.
+
+    ``p`` is the norm of ``magnitude``, ``batches`` how much data ``taylor`` sees (in small batches of 16 samples; the
+    others that look at data see as many samples). ``auto`` compares criteria at the cost that is asked, on held-out
+    data, and takes the best.
+    """
 
     name: str = "taylor"
     p: float = 2.0
@@ -57,11 +63,14 @@ class ScheduleOptions:
 
 @dataclass(frozen=True)
 class RecoveryOptions:
-    """Training between rounds: epochs (or steps) after each, ``final_epochs`` after the last.
+    """What gives back what a cut took: reconstruction first, then training.
 
+    ``reconstruct`` is the number of training inputs that the weights are solved again on in closed form, after every
+    cut (0: not at all). Training follows: epochs (or steps) after each round, ``final_epochs`` after the last.
     ``distil`` learns from the dense model as well, at ``temperature`` and with weight ``alpha``.
     """
 
+    reconstruct: int = 1024
     optimizer: str = "adamw"
     lr: float = 1e-4
     weight_decay: float = 0.01
@@ -191,7 +200,11 @@ class Recipe:
         ):
             if count is not None and count < 1:
                 raise RecipeError(f"{name}={count} must be at least 1")
-        for name, count in (("epochs", self.recovery.epochs), ("final_epochs", self.recovery.final_epochs)):
+        for name, count in (
+            ("reconstruct", self.recovery.reconstruct),
+            ("epochs", self.recovery.epochs),
+            ("final_epochs", self.recovery.final_epochs),
+        ):
             if count < 0:
                 raise RecipeError(f"recovery.{name}={count} must not be negative")
         if not self.recovery.lr > 0:

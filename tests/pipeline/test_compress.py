@@ -120,7 +120,7 @@ def test_missed_quality_is_exit_three(tmp_path: Path) -> None:
         trained,
         criterion=CriterionOptions("random"),
         schedule=ScheduleOptions(rounds=1),
-        recovery=small.RecoveryOptions(epochs=0, final_epochs=0),
+        recovery=small.RecoveryOptions(reconstruct=0, epochs=0, final_epochs=0),
     )
     assert run.verdict == "missed" and run.exit_status == 3
     assert "points are lost" in run.record["reasons"][0] and "missed" in run.headline
@@ -145,7 +145,7 @@ def test_the_cost_budget_gives_way_to_quality_and_that_is_said(tmp_path: Path) -
         sc.Budget(params="0.2x", drop=4.0),
         _trained(small.network()),
         schedule=ScheduleOptions(rounds=1),
-        recovery=small.RecoveryOptions(epochs=0, final_epochs=0),
+        recovery=small.RecoveryOptions(reconstruct=0, epochs=0, final_epochs=0),
     )
     assert run.verdict == "missed"
     assert any("params=0.2x was given up to keep the quality" in r for r in run.record["reasons"])

@@ -136,7 +136,7 @@ def test_differences_are_paired() -> None:
 @pytest.mark.parametrize(
     ("losses", "used", "words"),
     [
-        # in the order of RANKED: magnitude 2, magnitude 1, taylor, random
+        # magnitude 2, magnitude 1, taylor, random: the simplest first
         ([2.0, 1.8, 1.0, 3.0], 2, "taylor has the lowest loss"),
         ([1.0, 2.0, 1.4, 3.0], 0, "magnitude has the lowest loss"),
         ([2.0, 1.001, 1.0, 3.0], 1, "magnitude1 is used.*cannot be told.*simpler"),
@@ -159,8 +159,8 @@ def test_the_simplest_of_those_that_cannot_be_told_apart(losses: list[float], us
     assert got == used and re.search(words, said)
 
 
-def test_every_criterion_of_recipes_is_ranked() -> None:
-    assert {str(row["name"]) for row in RANKED} == set(MAKERS) == set(CRITERIA) - {"auto"}
+def test_what_is_ranked_can_be_named_in_a_recipe() -> None:
+    assert {str(row["name"]) for row in RANKED} <= set(MAKERS) == set(CRITERIA) - {"auto"}
 
 
 def test_a_plan_leaves_nothing_to_rank() -> None:

@@ -13,7 +13,20 @@ from torch import Tensor, nn
 from secateur.coupling import Group, find_groups
 from secateur.errors import DataError, InputError, NotFinite, TaskError
 from secateur.graph import trace
-from secateur.scoring import Magnitude, Random, Taylor, score
+from secateur.scoring import (
+    FPGM,
+    LAMP,
+    OBS,
+    APoZ,
+    BatchNormScale,
+    Criterion,
+    Fisher,
+    Magnitude,
+    MeanActivation,
+    Random,
+    Taylor,
+    score,
+)
 from secateur.task import Task
 from tests.zoo import ZOO, ready
 from tests.zoo.convolutions import Plain
@@ -54,10 +67,27 @@ def test_magnitude_counts_every_position_of_a_unit_and_no_buffers() -> None:
 
 
 @pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("criterion", [Magnitude(), Magnitude(1), Random(3)], ids=str)
-def test_every_unit_has_a_finite_score(name: str, criterion: Magnitude | Random) -> None:
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        Magnitude(),
+        Magnitude(1),
+        Random(3),
+        LAMP(),
+        FPGM(),
+        MeanActivation(),
+        APoZ(),
+        Taylor(),
+        Fisher(size=2),
+    ],
+    ids=str,
+)
+def test_every_unit_has_a_finite_score(name: str, criterion: Criterion) -> None:
     model, groups = ready(name)
-    values = score(model, groups, criterion).values
+    x = ZOO[name].inputs(4)
+    task = Task(loss=lambda o, t: o.float().square().sum(), metric=lambda o, t: 0.0)
+    given = [{**x, "labels": torch.zeros(4)}] if isinstance(x, dict) else [(x, torch.zeros(4))]
+    values = score(model, groups, criterion, given, task).values
     assert {n: v.shape for n, v in values.items()} == {g.name: (g.units,) for g in groups}
     assert all((v >= 0).all() and v.dtype == np.float64 for v in values.values())
 
@@ -74,6 +104,11 @@ def permuted(model: nn.Module, group: Group, order: np.ndarray) -> nn.Module:
     return twin
 
 
+CRITERIA = (
+    Magnitude(1), Magnitude(2), Taylor(), Taylor(drawn=True), LAMP(), FPGM(), MeanActivation(), APoZ(), Fisher(), OBS(),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "group"),
     [("plain", "conv1.weight:0"), ("plain", "conv2.weight:0"), ("residual", "stem.weight:0"),
@@ -87,7 +122,7 @@ def test_permuting_units_permutes_scores(name: str, group: str) -> None:
     x = ZOO[name].inputs(3)
     torch.testing.assert_close(twin(x), model(x), rtol=1e-4, atol=1e-5)  # it is the same function
     batches = [(x, torch.arange(3))]
-    for criterion in (Magnitude(1), Magnitude(2), Taylor()):
+    for criterion in CRITERIA:
         before = score(model, groups, criterion, batches).values
         after = score(twin, groups, criterion, batches).values
         np.testing.assert_allclose(after[group], before[group][order], rtol=1e-3, atol=1e-9)
@@ -173,6 +208,62 @@ def test_scoring_changes_nothing() -> None:
         assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
         assert all(torch.equal(p.grad, torch.ones_like(p)) and p.requires_grad for p in model.parameters())
         assert all(m.training for m in model.modules())
+
+
+def test_lamp_by_hand() -> None:
+    """Squares 169, 9 and 9: the first of the equal ones has all of them above it, the largest only itself."""
+    model = two_layers()
+    scores = score(model, find_groups(trace(model, torch.randn(2, 2))), LAMP())
+    np.testing.assert_allclose(scores.values["0.weight:0"], [1.0, 9 / 187, 9 / 178], rtol=1e-12)
+    assert scores.comparable
+
+
+def test_the_distance_to_the_others_by_hand() -> None:
+    """Rows (3, -4), (1, 0), (0, 2): the mean distance to the other two."""
+    model = two_layers()
+    values = score(model, find_groups(trace(model, torch.randn(2, 2))), FPGM()).values["0.weight:0"]
+    a, b, c = 20**0.5, 45**0.5, 5**0.5  # between one and two, one and three, two and three
+    np.testing.assert_allclose(values, [(a + b) / 2, (a + c) / 2, (b + c) / 2], rtol=1e-6)
+
+
+def test_batch_norm_scales_by_hand() -> None:
+    model, groups = ready("plain")
+    values = score(model, groups, BatchNormScale()).values
+    own = model.state_dict()
+    np.testing.assert_allclose(values["conv1.weight:0"], own["bn1.weight"].abs().double(), rtol=1e-6)
+    linear = two_layers()
+    with pytest.raises(InputError, match="no unit of this model passes a batch norm"):
+        score(linear, find_groups(trace(linear, torch.randn(2, 2))), BatchNormScale())
+
+
+def test_activations_by_hand() -> None:
+    """Where a unit is read: after the rectifier."""
+    model = two_layers()
+    groups = find_groups(trace(model, torch.randn(2, 2)))
+    x = torch.randn(50, 2)
+    hidden = model[:2](x).detach().double()
+    batches = [(x[:32], torch.zeros(32)), (x[32:], torch.zeros(18))]
+    mean = score(model, groups, MeanActivation(), batches).values["0.weight:0"]
+    np.testing.assert_allclose(mean, hidden.abs().mean(0), rtol=1e-6)
+    awake = score(model, groups, APoZ(), batches).values["0.weight:0"]
+    np.testing.assert_allclose(awake, (hidden != 0).double().mean(0), rtol=1e-6)
+    with pytest.raises(DataError, match="empty"):
+        score(model, groups, APoZ(), [])
+
+
+def test_fisher_by_hand() -> None:
+    """Half the mean of squared products of single samples, over the weights that read a unit."""
+    model = two_layers()
+    groups = find_groups(trace(model, torch.randn(2, 2)))
+    x, target = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
+    expected = np.zeros(3)
+    weight = model[2].weight
+    for sample, label in zip(x, target, strict=True):
+        loss = F.cross_entropy(model(sample[None]), label[None])
+        (gradient,) = torch.autograd.grad(loss, [weight])
+        expected += (weight * gradient).square().sum(0).detach().double().numpy() / 12
+    values = score(model, groups, Fisher(drawn=False), [(x, target)]).values["0.weight:0"]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 def test_random_follows_its_seed() -> None:

@@ -1,9 +1,9 @@
 """The statistics of timings: quantiles, bootstrap intervals, paired ratios.
 
 Runs within a window share what the machine did at that moment, so windows, not runs, are resampled: otherwise the
-intervals would be too narrow: a seeded bootstrap with percentile intervals (Efron and Tibshirani, An Introduction to the
-Bootstrap, chapter 13). Ratios pair windows of the same turn, so that what slows the machine cancels; their median's
-interval goes by order statistics.
+intervals would be too narrow: a seeded bootstrap with percentile intervals (Efron and Tibshirani, An Introduction to
+the Bootstrap, chapter 13). Ratios pair windows of the same turn, so that what slows the machine cancels; their
+median's interval goes by order statistics.
 """
 
 from __future__ import annotations

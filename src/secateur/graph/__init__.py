@@ -3,6 +3,7 @@
 from secateur.graph.assemble import assemble
 from secateur.graph.flow import Flow, is_tensor
 from secateur.graph.fold import computes_weights
+from secateur.graph.layers import LAYERS, Layer, layer_of
 from secateur.graph.modes import MODE_FUNCTIONS
 from secateur.graph.normalise import op_name
 from secateur.graph.numbered import is_record, rebuilt
@@ -24,9 +25,44 @@ from secateur.graph.trace import (
 from secateur.graph.unread import only_unread_state
 
 __all__ = [
-    "MODE_FUNCTIONS", "Attribute", "Compound", "Dynamic", "Expression", "Flow", "Graph", "Length", "Output", "Probe",
-    "TracedInt", "Use", "as_shapes", "assemble", "bind", "computes_weights", "decode", "encode", "evaluate",
-    "evaluating", "fetch", "fingerprint_of", "flat_arguments", "hint", "is_record", "is_tensor", "leaves",
-    "only_unread_state", "op_name", "outputs", "probe", "rebuilt", "shape_of", "split_inputs", "trace", "two_samples",
+    "LAYERS",
+    "MODE_FUNCTIONS",
+    "Attribute",
+    "Compound",
+    "Dynamic",
+    "Expression",
+    "Flow",
+    "Graph",
+    "Layer",
+    "Length",
+    "Output",
+    "Probe",
+    "TracedInt",
+    "Use",
+    "as_shapes",
+    "assemble",
+    "bind",
+    "computes_weights",
+    "decode",
+    "encode",
+    "evaluate",
+    "evaluating",
+    "fetch",
+    "fingerprint_of",
+    "flat_arguments",
+    "hint",
+    "is_record",
+    "is_tensor",
+    "layer_of",
+    "leaves",
+    "only_unread_state",
+    "op_name",
+    "outputs",
+    "probe",
+    "rebuilt",
+    "shape_of",
+    "split_inputs",
+    "trace",
+    "two_samples",
     "user_line",
 ]  # fmt: skip

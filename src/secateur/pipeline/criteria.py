@@ -1,6 +1,7 @@
 """Criteria by the names that recipes call them, and which of them ``criterion: auto`` ranks.
 
-To add one: its name in :data:`secateur.recipe.CRITERIA`, how it is made in ``MAKERS``, and a row of ``RANKED``.
+To add one: its name in :data:`secateur.recipe.CRITERIA`, how it is made in ``MAKERS``, and a row of ``RANKED`` if it is
+to be ranked.
 """
 
 from __future__ import annotations
@@ -8,10 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from secateur.recipe import CriterionOptions
-from secateur.scoring import Criterion, Magnitude, Random, Taylor
+from secateur.scoring import (
+    FPGM,
+    LAMP,
+    OBS,
+    APoZ,
+    BatchNormScale,
+    Criterion,
+    Fisher,
+    Magnitude,
+    MeanActivation,
+    Random,
+    Taylor,
+)
+
+SIZE = 16  # samples of Taylor's small batches
 
 MAKERS: Mapping[str, Callable[[CriterionOptions, int], Criterion]] = {
     "magnitude": lambda options, seed: Magnitude(p=options.p),
+    "lamp": lambda options, seed: LAMP(),
+    "batchnorm": lambda options, seed: BatchNormScale(),
+    "fpgm": lambda options, seed: FPGM(),
+    "activation": lambda options, seed: MeanActivation(samples=SIZE * options.batches),
+    "apoz": lambda options, seed: APoZ(samples=SIZE * options.batches),
+    "fisher": lambda options, seed: Fisher(batches=SIZE * options.batches, seed=seed),
+    "obs": lambda options, seed: OBS(samples=SIZE * options.batches, seed=seed),
     "taylor": lambda options, seed: Taylor(batches=options.batches),
     "random": lambda options, seed: Random(seed=seed),
 }
@@ -21,6 +43,7 @@ RANKED: tuple[dict[str, object], ...] = (
     {"name": "magnitude", "p": 2.0},
     {"name": "magnitude", "p": 1.0},
     {"name": "taylor"},
+    {"name": "obs"},
     {"name": "random"},
 )
 CONTROL = "random"

@@ -263,8 +263,8 @@ def _round_zero(job: Job, dense: Dense) -> dict[str, Any]:
     return {
         "round": 0, "fraction_cut": 0.0, "params": before["params"], "macs": before["macs"],
         "predicted_latency_ms": None, "latency_ms": dense.latency_ms, "latency_ratio": 1.0,
-        "metric_before": dense.metric, "metric_after": dense.metric, "seconds": 0.0, "given_up": False,
-        "criterion": None,
+        "metric_before": dense.metric, "metric_reconstructed": None, "metric_after": dense.metric,
+        "seconds": 0.0, "given_up": False, "criterion": None,
     }  # fmt: skip
 
 

@@ -37,8 +37,18 @@ from secateur.pipeline.judge import artifact_evaluation
 from secateur.pipeline.prediction import prepare
 from secateur.pipeline.quality import lost, recovery_task
 from secateur.planning import Care, Plan, dead_atoms
-from secateur.recovery import Cosine, Distil, FineTune, RecalibrateBatchNorm, Recoverer, Setting, recover_
-from secateur.surgery import cut_groups, load, save
+from secateur.recovery import (
+    Cosine,
+    Distil,
+    FineTune,
+    RecalibrateBatchNorm,
+    Reconstruct,
+    Recoverer,
+    Recovery,
+    Setting,
+    recover_,
+)
+from secateur.surgery import Cut, cut_groups, load, save
 
 STEADY = 0.1  # a round's short measurement moves the target by no more than this share of it
 
@@ -149,9 +159,14 @@ def one_round(job: Job, dense: Dense, state: State, step: Step) -> State:
     record = job.folder.journal.step(f"round {number}", _work, job, dense, state, step)
     job.say(
         f"  round {number}: {record['fraction_cut']:.0%} cut, {job.task.name} {record['metric_before']:.4f} after "
-        f"the cut, {record['metric_after']:.4f} after recovery"
+        f"the cut, {_reconstruction(record)}{record['metric_after']:.4f} after recovery"
     )
     return State(number, load(home), Plan.load(home / "plan.json"), (*state.path, number), number)
+
+
+def _reconstruction(record: Mapping[str, Any]) -> str:
+    found = record["metric_reconstructed"]
+    return "" if found is None else f"{found:.4f} after reconstruction, "
 
 
 def counts_after(job: Job, state: State, step: Step) -> tuple[int, int]:
@@ -180,7 +195,8 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
     groups, plan = _planned(job, state, step)
     cut = cut_groups(groups, plan)
     model = cut.module
-    before = evaluate(model, job.data.select, job.task).metric
+    solved = _reconstructed(job, cut, number) if step.cuts else None
+    before = solved.before if solved else evaluate(model, job.data.select, job.task).metric
     recovered = None
     recoverer = _recoverer(job, step.last)
     if recoverer is not None:
@@ -211,6 +227,7 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
         "latency_ms": timing["ratio"] * dense.latency_ms if timing else None,
         "latency_ratio": timing["ratio"] if timing else None,
         "metric_before": before,
+        "metric_reconstructed": solved.after if solved else None,
         "metric_after": after.metric,
         "lost": lost_now,
         "seconds": time.perf_counter() - start,
@@ -221,6 +238,15 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
         "uses": _uses(job, dense, artifact, timing),
         "timings": [timing] if timing else [],
     }
+
+
+def _reconstructed(job: Job, cut: Cut, number: int) -> Recovery | None:
+    """The cut model's weights, solved again in place where that is asked for and does no harm."""
+    samples = job.recipe.recovery.reconstruct
+    if not samples:
+        return None
+    setting = Setting(seed=job.recipe.seed + number, quiet=job.quiet)
+    return recover_(cut.module, job.data, recovery_task(job), Reconstruct(cut, samples=samples), setting)
 
 
 def _recoverer(job: Job, last: bool) -> Recoverer | None:

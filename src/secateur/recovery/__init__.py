@@ -11,6 +11,7 @@ from secateur.recovery.carry import carry_optimizer
 from secateur.recovery.distil import Distil
 from secateur.recovery.finetune import FineTune
 from secateur.recovery.forecast import epoch_seconds
+from secateur.recovery.reconstruct import Reconstruct, Reconstruction, reconstruct_
 from secateur.recovery.recoverer import EpochRecord, Recoverer, Recovery, Setting, recover, recover_
 from secateur.recovery.schedules import Constant, Cosine
 
@@ -21,11 +22,14 @@ __all__ = [
     "EpochRecord",
     "FineTune",
     "RecalibrateBatchNorm",
+    "Reconstruct",
+    "Reconstruction",
     "Recoverer",
     "Recovery",
     "Setting",
     "carry_optimizer",
     "epoch_seconds",
+    "reconstruct_",
     "recover",
     "recover_",
 ]

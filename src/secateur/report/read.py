@@ -240,6 +240,7 @@ def _round(record: Mapping[str, Any]) -> Round:
         before=number(record.get("metric_before")),
         after=number(record.get("metric_after")),
         seconds=number(record.get("seconds")),
+        reconstructed=number(record.get("metric_reconstructed")),
     )
 
 

@@ -128,6 +128,7 @@ class Round:
     before: float | None
     after: float | None
     seconds: float | None
+    reconstructed: float | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def rounds(run: Run) -> tuple[Table, tuple[Chart, ...]] | None:
     if not run.rounds:
         return None
     v = run.verdict
+    solved = any(r.reconstructed is not None for r in run.rounds)
 
     def cells() -> Iterable[Row]:
         for r in run.rounds:
@@ -40,6 +41,7 @@ def rounds(run: Run) -> tuple[Table, tuple[Chart, ...]] | None:
                     Cell(quantity(r.params, "params")),
                     Cell(quantity(r.macs, "macs")),
                     Cell(metric_text(v, r.before)),
+                    *([Cell(metric_text(v, r.reconstructed))] if solved else []),
                     Cell(metric_text(v, r.after)),
                     Cell(quantity(r.latency_ms, "ms")),
                     Cell(quantity(r.predicted_ms, "ms")),
@@ -47,7 +49,8 @@ def rounds(run: Run) -> tuple[Table, tuple[Chart, ...]] | None:
                 ),
             )
 
-    columns = ("Cut", "Parameters", "MACs", "Just cut", "Recovered", "Latency", "Predicted", "Time")
+    quality = ("Just cut", "Reconstructed", "Recovered") if solved else ("Just cut", "Recovered")
+    columns = ("Cut", "Parameters", "MACs", *quality, "Latency", "Predicted", "Time")
     table = Table(_rounds_lead(run), columns, tuple(cells()))
     return table, tuple(chart for chart in (_quality_chart(run), _latency_chart(run)) if chart is not None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import fx, nn
@@ -31,12 +31,14 @@ class Cut:
         prepared: the original as it was before slicing, its function unchanged; see
             :func:`secateur.surgery.prepare`.
         sizes: what lives.
+        nodes: for each node of the prepared program that is left, the one of the cut program.
     """
 
     module: fx.GraphModule
     verification: Verification
     prepared: Prepared
     sizes: Sizes
+    nodes: Mapping[fx.Node, fx.Node] = field(default_factory=dict)
 
     @property
     def unfolded(self) -> tuple[tuple[str, str], ...]:
@@ -90,7 +92,7 @@ def cut_groups(groups: Groups, plan: Plan, *, dtype: torch.dtype | None = None) 
     verification = (
         check_shapes(prepared.groups, emitted) if alone else _verified(prepared.groups, emitted, dtype)
     )
-    return Cut(emitted.module, verification, prepared, sizes)
+    return Cut(emitted.module, verification, prepared, sizes, emitted.nodes)
 
 
 def _verified(groups: Groups, emitted: Emitted, dtype: torch.dtype | None) -> Verification:

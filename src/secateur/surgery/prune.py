@@ -15,7 +15,7 @@ from secateur.errors import FormError, RecipeError
 from secateur.graph import Dynamic, computes_weights, trace
 from secateur.planning import Allocator, Budget, Plan, Rounding, Ties, allocate, choose_depth
 from secateur.scoring import Criterion, Magnitude, Random, Scores, score, score_blocks
-from secateur.surgery.cut import cut_groups
+from secateur.surgery.cut import Cut, cut_groups
 from secateur.surgery.owner import in_own_class
 from secateur.surgery.verify import Verification
 from secateur.task import Inputs, Task
@@ -35,6 +35,7 @@ class Pruned:
         groups: the groups found; their ``removal`` holds the blocks that were removed whole.
         form: ``"graph"`` or ``"module"``.
         obstacle: with ``form="auto"``, what kept the user's own class from being had; empty if nothing did.
+        cut: the graph form beside the original, for what comes after: see :func:`secateur.reconstruct_`.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Pruned:
     locked: tuple[Lock, ...]
     verification: Verification
     groups: Groups
+    cut: Cut
     form: str = "graph"
     obstacle: str = ""
 
@@ -147,11 +149,11 @@ def prune(
             tried = own(of, None if whole else score(model, of, criterion, batches, task))
         if tried.owner.module is not None:
             check = tried.cut.verification
-            return Pruned(tried.owner.module, tried.plan, of.locked, check, of, "module")
+            return Pruned(tried.owner.module, tried.plan, of.locked, check, of, tried.cut, "module")
         obstacle = tried.owner.reason
     plan = planned(groups, scores, None)
     small = cut_groups(groups, plan)
-    pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, "graph", obstacle)
+    pruned = Pruned(small.module, plan, groups.locked, small.verification, groups, small, "graph", obstacle)
     if form == "module":
         raise FormError(
             f"{type(model).__name__} cannot be cut in its own class: {obstacle}; "
