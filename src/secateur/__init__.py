@@ -45,6 +45,7 @@ from secateur.scoring import (
     Taylor,
     score,
 )
+from secateur.sparsity import shrink
 from secateur.surgery import (
     CutShards,
     Pruned,
@@ -126,6 +127,7 @@ __all__ = [
     "reconstruct_",
     "save",
     "score",
+    "shrink",
     "sweep",
     "trace",
 ]  # fmt: skip

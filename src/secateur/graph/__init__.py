@@ -3,7 +3,7 @@
 from secateur.graph.assemble import assemble
 from secateur.graph.flow import Flow, is_tensor
 from secateur.graph.fold import computes_weights
-from secateur.graph.layers import LAYERS, Layer, layer_of
+from secateur.graph.layers import LAYERS, Layer, layer_of, mean_after
 from secateur.graph.modes import MODE_FUNCTIONS
 from secateur.graph.normalise import op_name
 from secateur.graph.numbered import is_record, rebuilt
@@ -55,6 +55,7 @@ __all__ = [
     "is_tensor",
     "layer_of",
     "leaves",
+    "mean_after",
     "only_unread_state",
     "op_name",
     "outputs",

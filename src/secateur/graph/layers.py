@@ -104,6 +104,22 @@ def layer_of(node: fx.Node, module: fx.GraphModule) -> Layer | None:
     return reader(node, module) if reader else None
 
 
+def mean_after(layer: Layer) -> str | None:
+    """The running mean of a batch norm that alone reads the layer, if no other call reads it.
+
+    A constant that is taken from it is added to what the layer gives.
+    """
+    if len(layer.node.users) != 1:
+        return None
+    (user,) = layer.node.users
+    mean = bind(user)["running_mean"] if op_name(user) == "aten::batch_norm" else None
+    if not isinstance(mean, fx.Node) or len(mean.users) > 1:
+        return None
+    name = str(mean.target)
+    alike = [n for n in mean.graph.find_nodes(op="get_attr", target=name) if n is not mean and n.users]
+    return None if alike else name
+
+
 def _named(value: Any) -> str | None:
     return str(value.target) if isinstance(value, fx.Node) and value.op == "get_attr" else None
 

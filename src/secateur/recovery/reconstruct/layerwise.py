@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from secateur.graph import Layer, bind, fetch, layer_of, op_name
+from secateur.graph import Layer, fetch, layer_of, mean_after
 from secateur.recovery.reconstruct.moments import Moments, crossed, fit
 from secateur.recovery.reconstruct.targets import Affine, Target, target_of
 from secateur.recovery.reconstruct.walk import Walk
@@ -122,7 +122,8 @@ class Layerwise:
         parts = [Moments.of(v.read(), v.wanted(after)) for v in views]
         if not parts:
             return None  # no position of it counts
-        norm = self._norm_after(layer)
+        mean = mean_after(layer)
+        norm = None if mean is None else fetch(self.cut.module, mean)
         intercept = layer.bias is not None or norm is not None
         about = sum(parts[1:], parts[0]).centred() if intercept else sum(parts[1:], parts[0])
         scale = float(about.yy.sum() / about.count)
@@ -183,21 +184,6 @@ class Layerwise:
         if any(not sizes.whole(a) and len(a) != n for a, n in zip(axes, value.shape, strict=True)):
             return None
         return sizes.take(value, axes)
-
-    def _norm_after(self, layer: Layer) -> Tensor | None:
-        """The running mean of a batch norm that alone reads the layer."""
-        if len(layer.node.users) != 1:
-            return None
-        (user,) = layer.node.users
-        if op_name(user) != "aten::batch_norm":
-            return None
-        mean = bind(user)["running_mean"]
-        if (
-            not isinstance(mean, fx.Node) or self.uses[str(mean.target)] > 2
-        ):  # its count of batches may read it
-            return None
-        found: Tensor = fetch(self.cut.module, str(mean.target))
-        return found
 
     def _free(self, *nodes: fx.Node) -> None:
         for node in dict.fromkeys(nodes):
