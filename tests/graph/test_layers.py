@@ -51,8 +51,9 @@ def test_what_is_read_times_the_weight_is_what_is_given(kind: str) -> None:
     graph = trace(model.eval(), x)
     (layer,) = [found for n in graph.nodes if (found := layer_of(n, graph.module)) is not None]
     y = model(x).detach()
-    picks = torch.randperm(layer.positions(y))[:11]
     source = x.reshape(-1, 5) if kind == "addmm" else x
+    assert layer.positions_of(source) == layer.positions(y)
+    picks = torch.randperm(layer.positions(y))[:11]
     weight = fetch(graph.module, layer.weight)
     matrix = layer.matrix(weight)
     read = layer.read(source, picks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -61,6 +62,10 @@ class Layer:
         """How many rows its output has."""
         return y.numel() // y.shape[self.channel]
 
+    def positions_of(self, x: Tensor) -> int:
+        """How many rows its output has, for what it reads."""
+        return x.numel() // x.shape[-1] if self.window is None else self.window.positions(x)
+
     def outputs_of(self, weight: Tensor) -> int:
         """How many output channels it has, all groups together."""
         return weight.shape[1] if self.transposed else weight.shape[0]
@@ -84,6 +89,16 @@ class Window:
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
+
+    def positions(self, x: Tensor) -> int:
+        """How many positions the output has, all samples together."""
+        sizes = [
+            (n + a + b - (k - 1) * d - 1) // s + 1
+            for n, (a, b), k, s, d in zip(
+                x.shape[2:], self.padding, self.kernel, self.stride, self.dilation, strict=True
+            )
+        ]
+        return x.shape[0] * prod(sizes)
 
     def at(self, x: Tensor, picks: Tensor, groups: int) -> Tensor:
         """``[P, G, K]``; positions are counted row-major over samples and output pixels."""

@@ -11,7 +11,16 @@ from secateur.recovery.carry import carry_optimizer
 from secateur.recovery.distil import Distil
 from secateur.recovery.finetune import FineTune
 from secateur.recovery.forecast import epoch_seconds
-from secateur.recovery.reconstruct import Reconstruct, Reconstruction, reconstruct_
+from secateur.recovery.reconstruct import (
+    Reconstruct,
+    Reconstruction,
+    Walk,
+    counting,
+    flat_inputs,
+    picked,
+    reconstruct_,
+    some_batches,
+)
 from secateur.recovery.recoverer import EpochRecord, Recoverer, Recovery, Setting, recover, recover_
 from secateur.recovery.schedules import Constant, Cosine
 
@@ -27,9 +36,14 @@ __all__ = [
     "Recoverer",
     "Recovery",
     "Setting",
+    "Walk",
     "carry_optimizer",
+    "counting",
     "epoch_seconds",
+    "flat_inputs",
+    "picked",
     "reconstruct_",
     "recover",
     "recover_",
+    "some_batches",
 ]

@@ -1,6 +1,17 @@
 """Reconstruction: the weights of a cut model solved again in closed form, from a few hundred inputs."""
 
-from secateur.recovery.reconstruct.layerwise import Layerwise, Solved
-from secateur.recovery.reconstruct.recoverer import Reconstruct, Reconstruction, reconstruct_
+from secateur.recovery.reconstruct.layerwise import Layerwise, Solved, picked
+from secateur.recovery.reconstruct.recoverer import (
+    Reconstruct,
+    Reconstruction,
+    counting,
+    flat_inputs,
+    reconstruct_,
+    some_batches,
+)
+from secateur.recovery.reconstruct.walk import Walk
 
-__all__ = ["Layerwise", "Reconstruct", "Reconstruction", "Solved", "reconstruct_"]
+__all__ = [
+    "Layerwise", "Reconstruct", "Reconstruction", "Solved", "Walk", "counting", "flat_inputs", "picked",
+    "reconstruct_", "some_batches",
+]  # fmt: skip

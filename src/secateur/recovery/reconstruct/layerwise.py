@@ -156,9 +156,11 @@ class Layerwise:
         views = []
         for dense, small, mask in zip(self.dense.values, self.small.values, self.masks, strict=True):
             own, total = (self._kept(node, dense[node]) for node in (old, target.point))
-            picks = torch.arange(0) if own is None else self._picks(layer, own, mask)
+            count = 0 if own is None else layer.positions(own)
+            picks = picked(layer, count, mask, self.rows_of(layer), self.generator)
             if own is None or total is None or not len(picks):
                 continue
+            picks = picks.to(own.device)
             other = None if here.other is None else layer.rows(small[here.other], picks)
             views.append(
                 _View(
@@ -167,16 +169,9 @@ class Layerwise:
             )
         return views
 
-    def _picks(self, layer: Layer, output: Tensor, mask: Tensor | None) -> Tensor:
-        """Which positions are looked at: all, or as many as are enough, of those that count."""
-        count = layer.positions(output)
-        every = torch.arange(count)
-        if mask is not None and mask.numel() == count and layer.window is None:
-            every = mask.reshape(-1).nonzero()[:, 0].cpu()
-        wanted = max(1, max(self.rows, ROWS * layer.inputs) // len(self.small.values))
-        if wanted < len(every):
-            every = every[torch.randint(len(every), (wanted,), generator=self.generator)]
-        return every.to(output.device)
+    def rows_of(self, layer: Layer) -> int:
+        """Positions of each batch that are enough."""
+        return max(self.rows, ROWS * layer.inputs) // len(self.small.values)
 
     def _kept(self, node: fx.Node, value: Tensor) -> Tensor | None:
         """A dense value at the positions that are kept; None where the batch is folded into an axis that is cut."""
@@ -190,6 +185,22 @@ class Layerwise:
             self.dense.held.discard(node)
             if all(user in self.dense.done for user in node.users):
                 self.dense.let_go(node)
+
+
+def picked(layer: Layer, count: int, mask: Tensor | None, enough: int, generator: torch.Generator) -> Tensor:
+    """Which of ``count`` positions of a layer are looked at: all that count, or a choice of them, int64 ``[P]``.
+
+    Args:
+        mask: bool, which positions count; None for all.
+        enough: positions at most.
+        generator: of the choice.
+    """
+    every = torch.arange(count)
+    if mask is not None and mask.numel() == count and layer.window is None:
+        every = mask.reshape(-1).nonzero()[:, 0].cpu()
+    if 0 < max(1, enough) < len(every):
+        every = every[torch.randint(len(every), (max(1, enough),), generator=generator)]
+    return every
 
 
 @dataclass(frozen=True)

@@ -129,14 +129,16 @@ def reconstruct_(
         raise InputError("the model is on the meta device and has no weights to solve; load them first")
     device = device_of(own.module)
     limit = max(1, min(samples, memory // max(1, 2 * peak_bytes(graph.module, graph.batch))))
-    batches = [to_device(b, device) for b in _batches(inputs, limit)]
+    batches = [to_device(b, device) for b in some_batches(inputs, limit)]
     if not batches:
         raise DataError("there are no inputs to reconstruct on: the data set is empty")
     modes = training_modes(own.module)
     own.module.eval()
     try:
         with torch.no_grad():
-            run = Layerwise(own, [_flat(b) for b in batches], [_mask(b) for b in batches], rows, seed)
+            run = Layerwise(
+                own, [flat_inputs(b) for b in batches], [counting(b) for b in batches], rows, seed
+            )
             solved, skipped = run.run()
     finally:
         restore_modes(modes)
@@ -146,7 +148,7 @@ def reconstruct_(
     return Reconstruction(tuple(solved), skipped, used, time.perf_counter() - started)
 
 
-def _batches(inputs: Iterable[Inputs], limit: int) -> Iterator[Inputs]:
+def some_batches(inputs: Iterable[Inputs], limit: int) -> Iterator[Inputs]:
     """The first ``limit`` samples, in batches of at most ``SIZE``, and in several where there are enough samples."""
     size = max(1, min(SIZE, limit // LEAST))
     left = limit
@@ -159,14 +161,15 @@ def _batches(inputs: Iterable[Inputs], limit: int) -> Iterator[Inputs]:
             left -= stop - start
 
 
-def _flat(inputs: Inputs) -> list[Any]:
+def flat_inputs(inputs: Inputs) -> list[Any]:
     """What the program's placeholders take, in order."""
     if isinstance(inputs, Mapping):
         return list(pytree.tree_leaves(((), dict(inputs))))
     return list(pytree.tree_leaves(((inputs if isinstance(inputs, tuple) else (inputs,)), {})))
 
 
-def _mask(inputs: Inputs) -> Tensor | None:
+def counting(inputs: Inputs) -> Tensor | None:
+    """Which positions of a text count, bool ``[N, L]``; None where the inputs do not say."""
     found = inputs.get(MASK) if isinstance(inputs, Mapping) else None
     return found.bool() if isinstance(found, Tensor) else None
 
