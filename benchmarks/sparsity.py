@@ -3,8 +3,8 @@
     python benchmarks/sparsity.py --data FOLDER [--pairs N] [--sentences N]
 
 Every layer of the pretrained encoder is made sparse, embeddings apart, from sentences of the training part, and judged
-on pairs of the dev part. Writes ``benchmarks/results/sparsity.json`` after each row and the table in ``docs/sparsity.md``;
-run again, it does what is missing.
+on pairs of the dev part. Writes ``benchmarks/results/sparsity.json`` after each row and the table in
+``docs/sparsity.md``; run again, it does what is missing.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def table(records: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     dense = records["dense"]
     lines = [
         f"Measured {about['date']}, all-MiniLM-L6-v2, {about['sentences']} sentences to look at, {about['pairs']} "
-        f"pairs of STS-B dev to judge on, dense {dense['metric']:.3f}. Spearman's correlation without any training, and "
-        "the bytes of all tensors after deflate, as a share of the dense model's.",
+        f"pairs of STS-B dev to judge on, dense {dense['metric']:.3f}. Spearman's correlation without any training, "
+        "and the bytes of all tensors after deflate, as a share of the dense model's.",
         "",
         "| pattern | " + " | ".join(METHODS) + " | storage |",
         "|---" * (len(METHODS) + 2) + "|",
