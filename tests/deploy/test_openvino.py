@@ -25,7 +25,7 @@ from secateur.deploy import (
     size_of,
 )
 from secateur.deploy.openvino_export import read_network
-from secateur.deploy.openvino_int8 import has_attention
+from secateur.deploy.openvino_int8 import has_attention, settled
 from secateur.errors import CorruptFile, DataError, InputError, NotFinite
 from secateur.task import classification
 
@@ -165,6 +165,31 @@ def test_gates_and_means_stay_floats(tmp_path: Path) -> None:
     }
     assert set(producers) == {"Multiply", "ReduceMean"}
     assert not any("FakeQuantize" in found for found in producers.values())
+
+
+class Positions(nn.Module):
+    """Words and their places, the latter by indices that no input decides: too many for the exporter to look up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places, self.kinds = nn.Embedding(32, 96), nn.Embedding(128, 96), nn.Embedding(2, 96)
+        self.norm, self.out = nn.LayerNorm(96), nn.Linear(96, 4)
+        self.register_buffer("order", torch.arange(128)[None])
+
+    def forward(self, ids):
+        kinds = self.kinds(torch.zeros_like(ids))
+        return self.out(self.norm(self.words(ids) + kinds + self.places(self.order[:, : ids.shape[1]])))
+
+
+def test_embeddings_of_constants_are_left_alone(tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    torch.manual_seed(0)
+    model, ids = Positions().eval(), torch.randint(0, 32, (4, 128))
+    source = export_onnx(model, ids[:2], tmp_path / "m.onnx")
+    assert len(settled(read_network(source))) == 1
+    path = OpenVinoInt8().quantise(source, tmp_path / "q.xml", [ids])
+    wanted = model(ids).detach()
+    assert (torch.as_tensor(RUNTIME.load(path)(ids)) - wanted).abs().max() < 0.1 * wanted.abs().max()
 
 
 def test_calibration_is_checked(convs: nn.Module, onnx_file: Path, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_what_is_recovered_once_more_is_not_cut_again(tmp_path: Path) -> None:
         _trained(small.network()),
         criterion=CriterionOptions("random"),
         schedule=ScheduleOptions(rounds=1),
-        recovery=small.RecoveryOptions(epochs=1, final_epochs=1, lr=1e-9),
+        recovery=small.RecoveryOptions(reconstruct=0, epochs=1, final_epochs=1, lr=1e-9),
     )
     history = lines(tmp_path / "run", "history.jsonl")
     assert (history[1]["params"], history[1]["macs"]) == (history[2]["params"], history[2]["macs"])

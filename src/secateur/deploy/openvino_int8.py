@@ -85,9 +85,34 @@ def quantised_network(network: Any, feeds: list[dict[str, np.ndarray]]) -> Any:
             subset_size=len(feeds),
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if has_attention(network) else None,
-            ignored_scope=nncf.IgnoredScope(types=list(FLOATS), validate=False),
+            ignored_scope=nncf.IgnoredScope(types=list(FLOATS), names=settled(network), validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed),
         )
+
+
+def settled(network: Any) -> list[str]:
+    """Names of embeddings whose indices no input reaches, such as those of positions.
+
+    They are constants once the network is compiled, and NNCF fails on them.
+    """
+    return [
+        node.get_friendly_name()
+        for node in network.get_ops()
+        if node.get_type_name() == "Gather" and not _reached(node.input_value(1).get_node())
+    ]
+
+
+def _reached(node: Any) -> bool:
+    """Whether the network's inputs reach a node."""
+    waiting, seen = [node], set()
+    while waiting:
+        current = waiting.pop()
+        if current.get_type_name() == "Parameter":
+            return True
+        if current.get_friendly_name() not in seen:
+            seen.add(current.get_friendly_name())
+            waiting += [value.get_node() for value in current.input_values()]
+    return False
 
 
 def has_attention(network: Any) -> bool:

@@ -1,8 +1,8 @@
 """What the result has to beat, given the same chance.
 
 Without training: INT8 of the dense model, random pruning to the same cost, and our own plan, the last two with
-the same training-free recovery (batch-norm statistics recomputed). With training, on request: the dense
-model and a randomly pruned one, each trained as long as the result was.
+the same training-free recovery (weights solved again, batch-norm statistics recomputed). With training, on request: the
+dense model and a randomly pruned one, recovered in the same way and trained as long as the result was.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from secateur.pipeline.untrained import untrained
 from secateur.planning import Plan, Uniform
 from secateur.recovery import FineTune, Setting, recover
 from secateur.scoring import Random, score
-from secateur.surgery import cut_groups
 
 RANDOM = (
     "random pruning, no training",
-    "units removed at random to the same cost; batch-norm statistics recomputed",
+    "units removed at random to the same cost, recovered without training",
 )
 UNTRAINED = (
     "this plan, no training",
-    "the plan of the result cut at once; batch-norm statistics recomputed",
+    "the plan of the result cut at once, recovered without training",
 )
 
 
@@ -74,13 +73,13 @@ def _random_plan(job: Job, shares: dict[str, float]) -> Plan:
 
 
 def _pruned(job: Job, dense: Dense, plan: Plan, dtype: str, named: tuple[str, str]) -> dict[str, Any]:
-    return _measured(job, dense, untrained(job, plan), dtype, *named, training=False)
+    return _measured(job, dense, untrained(job, plan, few=False), dtype, *named, training=False)
 
 
 def _trained(job: Job, dense: Dense, plan: Plan | None, dtype: str, epochs: int) -> dict[str, Any]:
     options = job.recipe.recovery
     module: nn.Module = (
-        copy.deepcopy(job.groups.graph.module) if plan is None else cut_groups(job.groups, plan).module
+        copy.deepcopy(job.groups.graph.module) if plan is None else untrained(job, plan, few=False)
     )
     train = FineTune(
         epochs=epochs, optimizer=options.optimizer, lr=options.lr, weight_decay=options.weight_decay

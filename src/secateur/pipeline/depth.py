@@ -2,7 +2,7 @@
 
 A narrower block still costs what no width changes: a kernel's start, a pass over the stream. So with the same latency
 to spend, plans that first remove none, one, two and more of the least important blocks are set side by side: each is
-cut untrained, its batch-norm statistics are measured anew, and the loss on held-out data decides. Blocks go in the
+cut and recovered without training, and the loss on held-out data decides. Blocks go in the
 order of how little they turn the stream (scoring.score_blocks); what is left of a stage is never nothing.
 """
 

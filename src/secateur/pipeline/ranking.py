@@ -1,6 +1,6 @@
 """``criterion: auto``: the criteria compared where it counts, at the cost that was asked, before the first round.
 
-Each makes its plan as a run would, for the same cost; the plan is carried out, batch-norm statistics follow, and the
+Each makes its plan as a run would, for the same cost; the plan is carried out and recovered without training, and the
 loss on held-out batches ranks them. Differences are judged by a paired bootstrap over these samples: what cannot be
 told from the best is as good, and the simplest such is used. Random units stand beside them as a control.
 """

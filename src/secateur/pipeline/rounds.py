@@ -36,19 +36,18 @@ from secateur.pipeline.job import Costs, Job, regroup, scored
 from secateur.pipeline.judge import artifact_evaluation
 from secateur.pipeline.prediction import prepare
 from secateur.pipeline.quality import lost, recovery_task
+from secateur.pipeline.untrained import reconstructed
 from secateur.planning import Care, Plan, dead_atoms
 from secateur.recovery import (
     Cosine,
     Distil,
     FineTune,
     RecalibrateBatchNorm,
-    Reconstruct,
     Recoverer,
-    Recovery,
     Setting,
     recover_,
 )
-from secateur.surgery import Cut, cut_groups, load, save
+from secateur.surgery import cut_groups, load, save
 
 STEADY = 0.1  # a round's short measurement moves the target by no more than this share of it
 
@@ -195,7 +194,7 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
     groups, plan = _planned(job, state, step)
     cut = cut_groups(groups, plan)
     model = cut.module
-    solved = _reconstructed(job, cut, number) if step.cuts else None
+    solved = reconstructed(job, cut, job.recipe.seed + number) if step.cuts else None
     before = solved.before if solved else evaluate(model, job.data.select, job.task).metric
     recovered = None
     recoverer = _recoverer(job, step.last)
@@ -238,15 +237,6 @@ def _work(job: Job, dense: Dense, state: State, step: Step) -> dict[str, Any]:
         "uses": _uses(job, dense, artifact, timing),
         "timings": [timing] if timing else [],
     }
-
-
-def _reconstructed(job: Job, cut: Cut, number: int) -> Recovery | None:
-    """The cut model's weights, solved again in place where that is asked for and does no harm."""
-    samples = job.recipe.recovery.reconstruct
-    if not samples:
-        return None
-    setting = Setting(seed=job.recipe.seed + number, quiet=job.quiet)
-    return recover_(cut.module, job.data, recovery_task(job), Reconstruct(cut, samples=samples), setting)
 
 
 def _recoverer(job: Job, last: bool) -> Recoverer | None:

@@ -52,7 +52,7 @@ class Point:
             tell enough for predictions.
         predicted_bytes: of the artifact, by the share of the parameters.
         kept: share of the saliency that stays; None where blocks go whole, which are not scored as units are.
-        metric, loss: on held-out data after batch-norm recalibration, before any recovery; None without data.
+        metric, loss: on held-out data, recovered without training; None without data.
         measured: of chosen points.
         dominated_by: the budget of a point that costs no more and keeps no less, or ``dense``; None on the front.
         same_as: a larger budget that gave the very same plan.
