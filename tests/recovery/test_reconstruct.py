@@ -204,6 +204,28 @@ def test_what_a_mask_hides_does_not_count() -> None:
     assert torch.equal(*weights)
 
 
+def test_named_inputs_may_come_in_any_order_and_must_be_those_of_the_trace() -> None:
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x, y):
+            return self.c(torch.relu(self.a(x)) * torch.tanh(self.b(y)))
+
+    model, x, y = made(Two), torch.randn(64, 4), torch.randn(64, 4)
+    states = []
+    for inputs in ({"x": x, "y": y}, {"y": y, "x": x}):
+        result = sc.prune(model, {"x": x[:2], "y": y[:2]}, keep=0.5, rounding=sc.Rounding(1))
+        sc.reconstruct_(result, [inputs])
+        states.append(digest(result.model))
+    assert states[0] == states[1]
+    with pytest.raises(InputError, match=r"names \['x'\], and the model was traced with \['x', 'y'\]"):
+        sc.reconstruct_(result, [{"x": x}])
+    with pytest.raises(InputError, match="2 positional inputs"):
+        sc.reconstruct_(result, [(x, y)])
+
+
 def test_the_owners_class_gets_the_same_weights() -> None:
     model = made(Net)
     result = sc.prune(model, images(2), keep=0.5, form="module", rounding=sc.Rounding(1))

@@ -11,7 +11,7 @@ from secateur.graph.numbers import Attribute, Compound, Expression, Length, Trac
 from secateur.graph.outputs import Output, outputs
 from secateur.graph.probe import Probe, Use, probe
 from secateur.graph.program import decode, encode
-from secateur.graph.record import Graph, bind, fetch, flat_arguments, hint, shape_of
+from secateur.graph.record import Graph, bind, fetch, flat_arguments, flat_inputs, hint, shape_of
 from secateur.graph.shapes import as_shapes
 from secateur.graph.trace import (
     Dynamic,
@@ -50,6 +50,7 @@ __all__ = [
     "fetch",
     "fingerprint_of",
     "flat_arguments",
+    "flat_inputs",
     "hint",
     "is_record",
     "is_tensor",

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from secateur.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,24 @@ class Graph:
     def parameters(self) -> int:
         """Number of parameters that the program uses (buffers not counted)."""
         return sum(t.numel() for t in self.state.values() if isinstance(t, torch.nn.Parameter))
+
+
+def flat_inputs(graph: Graph, inputs: Any) -> list[Any]:
+    """What a program's placeholders take, in their order, from inputs of any form.
+
+    Raises:
+        InputError: they are not of the form that the model was traced with.
+    """
+    if isinstance(inputs, Mapping):
+        given, wanted = sorted(inputs), sorted(graph.kwargs)
+        if given != wanted:
+            raise InputError(f"the inputs have the names {given}, and the model was traced with {wanted}")
+        return list(pytree.tree_leaves(((), {name: inputs[name] for name in graph.kwargs})))
+    args = inputs if isinstance(inputs, tuple) else (inputs,)
+    if graph.kwargs or len(args) != len(graph.args):
+        wanted = sorted(graph.kwargs) if graph.kwargs else f"{len(graph.args)} positional ones"
+        raise InputError(f"there are {len(args)} positional inputs, and the model was traced with {wanted}")
+    return list(pytree.tree_leaves((args, {})))
 
 
 def fetch(module: torch.nn.Module, target: str) -> Any:

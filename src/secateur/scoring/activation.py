@@ -50,7 +50,7 @@ class _Activation(Criterion):
         for batch in small_batches(run.batches or (), SIZE):
             if count >= self.samples:
                 break
-            watched = Watched(program, state, layers, gradients=False)
+            watched = Watched(run.groups.graph, state, layers, gradients=False)
             with torch.no_grad():
                 count += watched.run_on(split_batch(to_device(batch, device))[0])
             for side in (watched.read, watched.given):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from secateur.coupling import Group, Member
 from secateur.data import batch_size
-from secateur.graph import Layer
+from secateur.graph import Graph, Layer, flat_inputs
 from secateur.scoring.record import Run
 from secateur.task import Inputs
 
@@ -56,24 +55,25 @@ class Watched(fx.Interpreter):
 
     def __init__(
         self,
-        program: fx.GraphModule,
+        graph: Graph,
         state: Mapping[str, Tensor],
         layers: Mapping[fx.Node, Layer],
         gradients: bool = True,
     ) -> None:
-        super().__init__(program)
-        self.program, self.state, self.layers, self.gradients = program, state, layers, gradients
+        super().__init__(graph.module)
+        self.graph_record, self.program, self.state, self.layers, self.gradients = (
+            graph,
+            graph.module,
+            state,
+            layers,
+            gradients,
+        )
         self.read: dict[fx.Node, Tensor] = {}
         self.given: dict[fx.Node, Tensor] = {}
 
     def outputs(self, inputs: Inputs) -> Any:
         """Runs the program on inputs of any form."""
-        args: tuple[Any, ...] = (
-            inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
-        )
-        kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
-        flat = torch.utils._pytree.tree_leaves((args, kwargs))
-        found = self.run(*flat, enable_io_processing=False)
+        found = self.run(*flat_inputs(self.graph_record, inputs), enable_io_processing=False)
         return self.program.graph._codegen.process_outputs(found)
 
     def run_on(self, inputs: Inputs) -> int:

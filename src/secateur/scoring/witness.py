@@ -69,7 +69,7 @@ def witness(tensors: Mapping[str, Tensor], run: Run, samples: int, rows: int, se
     count = 0
     for batch in _first(small_batches(run.batches or (), SIZE), samples):
         inputs, _ = split_batch(to_device(batch, next(iter(tensors.values())).device))
-        watched = Watched(program, state, layers)
+        watched = Watched(run.groups.graph, state, layers)
         outputs, size = logits(watched.outputs(inputs)), batch_size(inputs)
         loss = drawn_loss(run.task, outputs, generator)
         nodes = [n for n in layers if n in watched.given]

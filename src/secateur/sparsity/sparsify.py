@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from secateur.data import device_of
 from secateur.errors import DataError, RecipeError
-from secateur.graph import Graph, Layer, fetch, layer_of, trace
-from secateur.recovery import Walk, counting, flat_inputs, picked, some_batches
+from secateur.graph import Graph, Layer, fetch, flat_inputs, layer_of, trace
+from secateur.recovery import Walk, counting, picked, some_batches
 from secateur.sparsity.methods import LargestWeights, Method
 from secateur.sparsity.patterns import Pattern, Unstructured
 from secateur.sparsity.torch_prune import permanent
@@ -112,7 +112,7 @@ def sparsify(
     )
     if method.needs_inputs and not batches:
         raise DataError("there are no inputs to look at: the data set is empty")
-    walk = Walk(graph.module, [flat_inputs(b) for b in batches])
+    walk = Walk(graph.module, [flat_inputs(graph, b) for b in batches])
     hidden = [counting(b) for b in batches]
     generator = torch.Generator().manual_seed(seed)
     masks: dict[str, Tensor] = {}

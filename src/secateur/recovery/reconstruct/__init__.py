@@ -5,13 +5,12 @@ from secateur.recovery.reconstruct.recoverer import (
     Reconstruct,
     Reconstruction,
     counting,
-    flat_inputs,
     reconstruct_,
     some_batches,
 )
 from secateur.recovery.reconstruct.walk import Walk
 
 __all__ = [
-    "Layerwise", "Reconstruct", "Reconstruction", "Solved", "Walk", "counting", "flat_inputs", "picked",
+    "Layerwise", "Reconstruct", "Reconstruction", "Solved", "Walk", "counting", "picked",
     "reconstruct_", "some_batches",
 ]  # fmt: skip

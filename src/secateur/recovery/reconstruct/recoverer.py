@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from secateur.data import (
     Data,
@@ -24,6 +23,7 @@ from secateur.data import (
     training_modes,
 )
 from secateur.errors import DataError, InputError
+from secateur.graph import flat_inputs
 from secateur.recovery.reconstruct.layerwise import Layerwise, Solved
 from secateur.recovery.reconstruct.walk import peak_bytes
 from secateur.recovery.recoverer import Recoverer, Recovery, Setting
@@ -137,7 +137,7 @@ def reconstruct_(
     try:
         with torch.no_grad():
             run = Layerwise(
-                own, [flat_inputs(b) for b in batches], [counting(b) for b in batches], rows, seed
+                own, [flat_inputs(graph, b) for b in batches], [counting(b) for b in batches], rows, seed
             )
             solved, skipped = run.run()
     finally:
@@ -159,13 +159,6 @@ def some_batches(inputs: Iterable[Inputs], limit: int) -> Iterator[Inputs]:
             stop = min(batch_size(batch), start + size, start + left)
             yield slice_batch(batch, start, stop)
             left -= stop - start
-
-
-def flat_inputs(inputs: Inputs) -> list[Any]:
-    """What the program's placeholders take, in order."""
-    if isinstance(inputs, Mapping):
-        return list(pytree.tree_leaves(((), dict(inputs))))
-    return list(pytree.tree_leaves(((inputs if isinstance(inputs, tuple) else (inputs,)), {})))
 
 
 def counting(inputs: Inputs) -> Tensor | None:
