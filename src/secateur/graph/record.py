@@ -87,8 +87,8 @@ def flat_inputs(graph: Graph, inputs: Any) -> list[Any]:
         return list(pytree.tree_leaves(((), {name: inputs[name] for name in graph.kwargs})))
     args = inputs if isinstance(inputs, tuple) else (inputs,)
     if graph.kwargs or len(args) != len(graph.args):
-        wanted = sorted(graph.kwargs) if graph.kwargs else f"{len(graph.args)} positional ones"
-        raise InputError(f"there are {len(args)} positional inputs, and the model was traced with {wanted}")
+        words = f"the names {sorted(graph.kwargs)}" if graph.kwargs else f"{len(graph.args)}"
+        raise InputError(f"there are {len(args)} positional inputs, and the model was traced with {words}")
     return list(pytree.tree_leaves((args, {})))
 
 

@@ -61,20 +61,14 @@ class Watched(fx.Interpreter):
         gradients: bool = True,
     ) -> None:
         super().__init__(graph.module)
-        self.graph_record, self.program, self.state, self.layers, self.gradients = (
-            graph,
-            graph.module,
-            state,
-            layers,
-            gradients,
-        )
+        self.traced, self.state, self.layers, self.gradients = graph, state, layers, gradients
         self.read: dict[fx.Node, Tensor] = {}
         self.given: dict[fx.Node, Tensor] = {}
 
     def outputs(self, inputs: Inputs) -> Any:
         """Runs the program on inputs of any form."""
-        found = self.run(*flat_inputs(self.graph_record, inputs), enable_io_processing=False)
-        return self.program.graph._codegen.process_outputs(found)
+        found = self.run(*flat_inputs(self.traced, inputs), enable_io_processing=False)
+        return self.traced.module.graph._codegen.process_outputs(found)
 
     def run_on(self, inputs: Inputs) -> int:
         """Runs the program, and says on how many samples."""
