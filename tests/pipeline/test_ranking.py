@@ -56,11 +56,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> sc.Run:
 def test_every_criterion_is_tried_at_the_cost_that_was_asked(run: sc.Run) -> None:
     found = table(run.folder)
     rows = found["ranking"]
-    assert [row["options"]["name"] for row in rows] == ["magnitude", "magnitude", "taylor", "random"]
+    assert [row["options"]["name"] for row in rows] == ["magnitude", "magnitude", "taylor", "obs", "random"]
     assert found["asked"] == "auto" and found["shares"] == {"macs": 0.4}
     before = json.loads((run.folder / "history.jsonl").read_text().splitlines()[0])["macs"]
     assert all(0.37 * before <= row["macs"] <= 0.4 * before for row in rows)
-    assert sorted(row["place"] for row in rows) == [1, 2, 3, 4]
+    assert sorted(row["place"] for row in rows) == [1, 2, 3, 4, 5]
     losses = [row["loss"] for row in sorted(rows, key=lambda row: row["place"])]
     assert losses == sorted(losses)
     assert all(row["interval"][0] <= row["loss_above_best"] <= row["interval"][1] for row in rows)
