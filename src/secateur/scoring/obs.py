@@ -5,8 +5,10 @@ Hassibi and Stork, "Second order derivatives for network pruning: Optimal Brain 
 as in Dong, Chen and Pan, "Learning to Prune Deep Neural Networks via Layer-wise Optimal Brain Surgeon" (NIPS 2017),
 for all the weights of a unit at once. For a layer that reads units x with weights W, removing the columns of a unit u
 and solving the rest again by least squares adds ``w_u' [(G^-1)_uu]^-1 w_u`` to the squared error of each output, with
-G the Gram matrix of x. An output's error counts by the square of the loss's gradient there (its diagonal Fisher
-information), so that layers compare.
+G the Gram matrix of x, and an output's error counts by the square of the loss's gradient there. That takes positions
+and outputs for independent, and says too little where errors add up; so what a unit scores is the Fisher information
+of a gate on it (what the loss rises by if nothing is solved again), times the share of the error that solving again
+leaves.
 
 Units go one after another, the one that costs least first, the others' weights and G brought up to date each time: two
 units that say the same are not both cheap. No labels are needed: the Fisher information is the model's own, with
