@@ -83,12 +83,16 @@ def flat_inputs(graph: Graph, inputs: Any) -> list[Any]:
     if isinstance(inputs, Mapping):
         given, wanted = sorted(inputs), sorted(graph.kwargs)
         if given != wanted:
-            raise InputError(f"the inputs have the names {given}, and the model was traced with {wanted}")
+            raise InputError(
+                f"the inputs have the names {given}, and the model was traced with {wanted}: give these"
+            )
         return list(pytree.tree_leaves(((), {name: inputs[name] for name in graph.kwargs})))
     args = inputs if isinstance(inputs, tuple) else (inputs,)
     if graph.kwargs or len(args) != len(graph.args):
         words = f"the names {sorted(graph.kwargs)}" if graph.kwargs else f"{len(graph.args)}"
-        raise InputError(f"there are {len(args)} positional inputs, and the model was traced with {words}")
+        raise InputError(
+            f"there are {len(args)} positional inputs, and the model was traced with {words}: give these"
+        )
     return list(pytree.tree_leaves((args, {})))
 
 

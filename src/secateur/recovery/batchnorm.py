@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.data import Data, device_of, evaluate, mixed, reseed, restore_modes, seeded, training_modes
 from secateur.recovery.recoverer import Recoverer, Recovery, Setting
-from secateur.recovery.state import put, taken
+from secateur.recovery.state import put, taken, worse
 from secateur.task import Task, call, split_batch, to_device
 
 
@@ -59,9 +59,7 @@ class RecalibrateBatchNorm(Recoverer):
         finally:
             restore_modes(modes)
         after = evaluate(model, data.select, task)
-        sign = 1.0 if task.higher_is_better else -1.0
-        worse = (sign * after.metric, -after.loss) < (sign * before.metric, -before.loss)
-        if not measured.found or (self.keep_best and worse):
+        if not measured.found or (self.keep_best and worse(after, before, task)):
             put(model, old)
             after = before
         kept = 1 if after is not before else 0

@@ -12,6 +12,9 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from secateur.data import Evaluation
+from secateur.task import Task
+
 State = dict[str, Tensor]
 
 
@@ -30,6 +33,12 @@ def put(model: nn.Module, state: State) -> None:
     with torch.no_grad():
         for name, tensor in live(model).items():
             tensor.copy_(state[name])
+
+
+def worse(after: Evaluation, before: Evaluation, task: Task) -> bool:
+    """Whether a state does worse than another: by the metric, and by the loss where that is the same."""
+    sign = 1.0 if task.higher_is_better else -1.0
+    return (sign * after.metric, -after.loss) < (sign * before.metric, -before.loss)
 
 
 def digest(model: nn.Module) -> str:

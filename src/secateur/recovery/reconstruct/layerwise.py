@@ -2,10 +2,10 @@
 
 The dense and the cut program run side by side on calibration inputs, node by node. At each layer the weights are
 found that give, from what the layer reads in the *cut* network, what is wanted of it in the *dense* one, in the sense
-of least
-squares: so the error made upstream is taken in (He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural
-Networks", ICCV 2017, section 3.1), and the layers after it see the repaired values. What is wanted of a layer is said
-in :mod:`secateur.recovery.reconstruct.targets`, how it is fitted in :mod:`secateur.recovery.reconstruct.moments`.
+of least squares: so the error made upstream is taken in (He, Zhang and Sun, "Channel Pruning for Accelerating Very
+Deep Neural Networks", ICCV 2017, section 3.1), and the layers after it see the repaired values. What is wanted of a
+layer is said in :mod:`secateur.recovery.reconstruct.targets`, how it is fitted in
+:mod:`secateur.recovery.reconstruct.moments`.
 
 A layer without a bias gives its constant to the batch norm that reads it, if one does. Layers that read what they read
 before are left alone, and so are weights that several calls share.

@@ -27,7 +27,7 @@ from secateur.graph import flat_inputs
 from secateur.recovery.reconstruct.layerwise import Layerwise, Solved
 from secateur.recovery.reconstruct.walk import peak_bytes
 from secateur.recovery.recoverer import Recoverer, Recovery, Setting
-from secateur.recovery.state import put, taken
+from secateur.recovery.state import put, taken, worse
 from secateur.surgery import Cut, Pruned
 from secateur.task import Inputs, Task, split_batch, to_device
 
@@ -89,8 +89,7 @@ class Reconstruct(Recoverer):
                 self.cut, inputs, samples=self.samples, rows=self.rows, memory=self.memory, seed=setting.seed
             )
         after = evaluate(model, data.select, task)
-        sign = 1.0 if task.higher_is_better else -1.0
-        if self.keep_best and (sign * after.metric, -after.loss) < (sign * before.metric, -before.loss):
+        if self.keep_best and worse(after, before, task):
             put(model, old)
             after = before
         kept = 1 if after is not before else 0
